@@ -1,0 +1,49 @@
+"""Options that several commands share, and the two ways they answer: JSON for programs, a table for people."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+SCHEMA = 1
+"""Version of every JSON answer; keys are only ever added within one."""
+
+store_option = click.option(
+    "--store", metavar="DIR", help="Where runs are kept. [default: $LAB_STORE, else ./results]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+device_option = click.option(
+    "--device", type=click.Choice(["cpu", "gpu", "tpu"]), help="Where to compute. [default: the best JAX finds]"
+)
+
+
+def open_store(option: str | None):
+    """The store that `--store`, `$LAB_STORE` or the working folder names."""
+    from runs import Store, default_root
+
+    return Store(default_root(option))
+
+
+def recipe_files(store: Any) -> list:
+    """Recipe files in the order they are believed: the store's own, then those that come with the lab."""
+    from lab.recipes import PACKAGED
+
+    return [store.root / "recipes.toml", PACKAGED]
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """One object on stdout, nothing else."""
+    click.echo(json.dumps({"schema": SCHEMA, **answer}, allow_nan=False))
+
+
+def print_table(columns: list[str], rows: list[list[str]], right: set[str] = frozenset()) -> None:
+    """An aligned table on stdout, without colour or borders, so that it can be piped."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, *rows]:
+        cells = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())

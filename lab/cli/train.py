@@ -1,0 +1,111 @@
+"""`lab train`: one rule, all its seeds, one stored run."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lab.cli.options import device_option, json_option, open_store, print_json, recipe_files, store_option
+
+
+@click.command(short_help="Train a network with a learning rule and store the run.")
+@click.option("--rule", default="bp", show_default=True, help="A rule of `lab rules`, or your own: ./my_rule.py.")
+@click.option("--arch", default="mlp(256,128)", show_default=True, help="mlp(widths...) or conv(channels..., dense=(...)).")
+@click.option("--data", "data", default="mnist", show_default=True, help="A data set of `lab data`.")
+@click.option("--optimizer", help="adam(lr), adamw(lr) or sgd(lr, momentum=0.9). [default: the rule's recipe]")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training examples.")
+@click.option("--batch", type=int, default=128, show_default=True, help="Examples per step.")
+@click.option("--seeds", default="5", show_default=True, help="How many (5), or which (0,3,10-14).")
+@click.option("--order-seed", type=int, help="One data order for all seeds. [default: each seed its own]")
+@click.option("--train-size", type=int, help="Train on fewer examples. [default: all but the validation split]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tensorfloat32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of matrix products.",
+)
+@click.option("--cohort", type=click.IntRange(1, 1024), help="Seeds trained together. [default: 1 on a CPU, else 8]")
+@device_option
+@store_option
+@click.option("--dry-run", is_flag=True, help="Show what would be trained and its id; train nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+def train(device, store, dry_run, quiet, as_json, **said) -> None:
+    """Train one network per seed with a learning rule, and store the run.
+
+    The same request is never computed twice: asked again, it answers from the store; interrupted, it resumes, and
+    ends with the same bits. Every rule with the same seed starts from the same weights and sees the same batches.
+    Test examples are read once, after the last step.
+
+    \b
+    Examples:
+        lab train --rule fa
+        lab train --rule 'dfa(scale=0.5)' --arch 'mlp(512,512,act=tanh)' --seeds 10
+        lab train --rule bp --arch 'conv(6,16)' --optimizer 'sgd(0.05, momentum=0.9)'
+        lab train --rule bp --epochs 0                  # the untrained control
+        lab train --rule ./my_rule.py --dry-run
+    """
+    from lab.device import prepare
+
+    prepare(device)
+    from lab.request import Wish, check_fit, make_request
+    from lab.runner import Interrupted
+    from lab.runner import train as train_run
+    from lab.summary import summarise
+    from runs import run_id
+
+    where = open_store(store)
+    request = make_request(Wish(**said), recipe_files(where))
+    check_fit(request)
+    if dry_run:
+        answer = {"run": run_id(request.spec), "spec": vars(request.spec), "chosen_by": request.chosen_by}
+        if as_json:
+            print_json(answer)
+        else:
+            click.echo(f"would train {answer['run']}")
+            for name, value in vars(request.spec).items():
+                click.echo(f"  {name:<16} {value}")
+        return
+    from lab.cli.progress import shown
+
+    known = where.get(request.spec)
+    stored = known is not None and known.status in ("complete", "diverged")
+    try:
+        with shown(f"{request.rule.info.name} on {request.spec.data}", quiet) as report:
+            folder = train_run(request, where, report)
+    except Interrupted as stop:
+        click.echo(f"Interrupted; {stop} is saved. The same command resumes it.", err=True)
+        sys.exit(130)
+    answer = summarise(folder)
+    if as_json:
+        print_json(answer)
+    else:
+        print_summary(answer, stored)
+    if answer["diverged"]:
+        seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
+        click.echo(f"Some seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
+        sys.exit(3)
+
+
+def print_summary(answer: dict, stored: bool) -> None:
+    """What `lab train` says at its end; the last line is the run's folder."""
+    n = len(answer["seeds"])
+    click.echo(f"{answer['rule_call']} on {answer['data']}, {answer['arch']}, {answer['optimizer']}, {answer['epochs']} epochs")
+    click.echo(f"  test accuracy       {percent(answer['test_accuracy'])}  (n = {n} seeds)")
+    click.echo(f"  validation accuracy {percent(answer['validation_accuracy'])}")
+    for layer, accuracy in answer["test_readout_accuracy"].items():
+        click.echo(f"  readout of {layer:<8} {percent(accuracy)}")
+    if "evaluations" in answer:
+        click.echo(f"  evaluations         {answer['evaluations']:,} per seed")
+    click.echo(f"  {'stored earlier, took' if stored else 'took'} {answer['seconds']:.1f} s")
+    click.echo(answer["path"])
+
+
+def percent(accuracy: dict) -> str:
+    """`97.81 ± 0.12 %`, mean and standard deviation over seeds."""
+    if accuracy["mean"] is None:
+        return "undefined"
+    sd = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
+    return f"{100 * accuracy['mean']:.2f}{sd} %"

@@ -1,0 +1,217 @@
+"""From what a user typed to a run's spec, and to the rule, network, optimiser and data that the spec names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from algorithms import RULES, Rule, RuleError
+from lab.callstring import bind, build, canonical, parse
+from lab.datasets.dataset import Dataset, Split, split
+from lab.datasets.sources import load
+from lab.errors import LabError, NotFound, UsageError
+from lab.networks import ARCHITECTURES, Network
+from lab.optimizers import OPTIMIZERS
+from lab.recipes import Recipe, find_recipe
+from lab.training import cohort_width
+from runs import RunSpec
+
+PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "bfloat16"}
+"""What --precision may be -> what JAX calls the precision of a product of float32 numbers."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run as it was asked for, with everything that its spec names, ready to train.
+
+    Attributes:
+        spec: decides the run's id.
+        chosen_by: how the optimiser was chosen: given, from a recipe with its search, or a default.
+        sources: role -> (file name, bytes) of user files.
+    """
+
+    spec: RunSpec
+    rule: Rule
+    net: Network
+    optimizer: Any
+    dataset: Dataset
+    split: Split
+    chosen_by: dict[str, Any]
+    sources: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user may say about a run; the defaults are what `lab train` does when nothing is said."""
+
+    rule: str = "bp"
+    arch: str = "mlp(256,128)"
+    data: str = "mnist"
+    optimizer: str | None = None
+    epochs: int = 10
+    batch: int = 128
+    seeds: str = "5"
+    order_seed: int | None = None
+    train_size: int | None = None
+    precision: str = "float32"
+    cohort: int | None = None
+
+
+def make_request(wish: Wish, recipes: list[Path]) -> Request:
+    """Check a wish and build what it names.
+
+    Args:
+        wish: the words of the user.
+        recipes: recipe files to look for a tuned optimiser in, first match wins.
+
+    Raises:
+        UsageError, NotFound, LabError: one line each, with what to do.
+    """
+    rule, rule_call, sources = make_rule(wish.rule)
+    build_net, arch_call = build(wish.arch, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
+    for name, value, least in (("epochs", wish.epochs, 0), ("batch", wish.batch, 1)):
+        if value < least:
+            raise UsageError(f"--{name} must be at least {least}, not {value}")
+    dataset = load(wish.data)
+    parts = split(dataset, train_size=wish.train_size)
+    if len(parts.train_y) < wish.batch:
+        raise UsageError(f"--batch {wish.batch} is more than the {len(parts.train_y)} training examples; make it smaller")
+    net = build_net(dataset.input_shape, dataset.classes)
+    if not net.hidden and rule.info.name != "bp":
+        raise UsageError(f"--arch {wish.arch} has no hidden layer, so there is nothing for {rule.info.name} to assign")
+    optimizer_text, chosen_by = choose_optimizer(wish, rule_call, arch_call, recipes)
+    optimizer, optimizer_call = build(optimizer_text, OPTIMIZERS, "--optimizer", "`lab train --help` shows examples.")
+    seeds = read_seeds(wish.seeds)
+    spec = RunSpec(
+        rule=rule_call,
+        arch=arch_call,
+        optimizer=optimizer_call,
+        data=dataset.name,
+        data_sha256=dataset.sha256,
+        train_size=len(parts.train_y),
+        validation_size=len(parts.validation_y),
+        epochs=wish.epochs,
+        batch=wish.batch,
+        seeds=seeds,
+        order_seeds=seeds if wish.order_seed is None else [wish.order_seed] * len(seeds),
+        cohort=wish.cohort or cohort_width(jax.default_backend()),
+        precision=wish.precision,
+        sources=tuple((role, hashlib.sha256(data).hexdigest()) for role, (_, data) in sources.items()),
+    )
+    return Request(spec, rule, net, optimizer, dataset, parts, chosen_by, sources)
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """`"5"` is seeds 0 to 4; `"3,7,8"` and `"10-14"` name seeds, in any mixture.
+
+    Raises:
+        UsageError: not whole numbers, none at all, the same one twice, or beyond 32 bits.
+    """
+    words = [word.strip() for word in str(text).split(",")]
+    try:
+        if len(words) == 1 and words[0].isdecimal():
+            seeds = list(range(int(words[0])))
+        else:
+            seeds = []
+            for word in filter(None, words):
+                low, _, high = word.partition("-")
+                seeds += range(int(low), int(high or low) + 1)
+    except (ValueError, OverflowError, MemoryError):
+        raise UsageError(f"--seeds '{text}': give a number of seeds (5) or the seeds themselves (0,3,10-14)") from None
+    if not seeds:
+        raise UsageError(f"--seeds '{text}' names no seed; at least one is needed, and 5 for an interval worth printing")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds '{text}' names a seed twice; the same network would be counted twice")
+    if min(seeds) < 0 or max(seeds) >= 2**32 or len(seeds) > 10_000:
+        raise UsageError(f"--seeds '{text}': seeds are whole numbers from 0 to 2^32 - 1, at most 10,000 of them")
+    return tuple(seeds)
+
+
+def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
+    """The rule a call string names: one of the table, or the factory called `rule` in a user's Python file.
+
+    Returns:
+        The rule, its canonical call string, and the user's source if there is one.
+    """
+    try:
+        if ".py" not in text.partition("(")[0]:
+            rule, call = build(text, RULES, "--rule", "`lab rules` lists them; your own is --rule ./my_rule.py.")
+            return rule, call, {}
+        call = parse(text, "--rule")
+        path = Path(call.name).expanduser()
+        factory, source = load_user_factory(path)
+        bound = bind(call, factory, "--rule")
+        rule = factory(*bound.args, **bound.kwargs)
+    except RuleError as error:
+        raise UsageError(f"--rule '{text}': {error}") from None
+    if not isinstance(rule, Rule):
+        raise UsageError(f"--rule: rule() in {path} must return an algorithms.Rule, not {type(rule).__name__}")
+    return rule, canonical(path.stem, bound), {"rule": (path.name, source)}
+
+
+def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
+    """The function `rule` of a user's file, and the file's bytes."""
+    if not path.is_file():
+        raise NotFound(f"--rule: there is no file {path}; give the path of a Python file that defines rule()")
+    source = path.read_bytes()
+    specification = importlib.util.spec_from_file_location(f"user_rule_{path.stem}", path)
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises is the user's to hear about, in one line
+        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
+        raise LabError(f"--rule: {path}, line {line}: {type(error).__name__}: {error}; mend the file and try again") from None
+    if not callable(getattr(module, "rule", None)):
+        raise UsageError(f"--rule: {path} defines no function rule(); it must return an algorithms.Rule (CONTRIBUTING.md)")
+    return module.rule, source
+
+
+def _last_line(error: Exception, path: Path) -> int | str:
+    lines = []
+    trace = error.__traceback__
+    while trace:
+        if Path(trace.tb_frame.f_code.co_filename) == path:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return lines[-1] if lines else "?"
+
+
+def choose_optimizer(wish: Wish, rule_call: str, arch_call: str, recipes: list[Path]) -> tuple[str, dict[str, Any]]:
+    """What the user gave, else a recipe tuned for this rule, else Adam at 1e-3; and the record of how it came about."""
+    if wish.optimizer is not None:
+        return wish.optimizer, {"source": "given"}
+    recipe: Recipe | None = find_recipe(recipes, rule=rule_call, arch=arch_call, data=wish.data)
+    if recipe is None:
+        return "adam(0.001)", {"source": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
+    return recipe.optimizer, recipe.record(arch_call, wish.data)
+
+
+def check_fit(request: Request) -> None:
+    """Refuse a network that the rule is not defined for, before anything is written.
+
+    Raises:
+        UsageError: with the rule's own words on what would work.
+    """
+    from lab.training import Trainer, on_device
+
+    rows = slice(request.spec.batch)
+    examples = on_device(request.split.train_x[rows], request.split.train_y[rows])
+    trainer = Trainer(request.rule, request.net, request.optimizer, request.spec.batch, request.spec.cohort)
+    try:
+        seeds = trainer.seeds(request.spec.seeds[:1])
+        learner = jax.eval_shape(trainer.start, seeds, examples)
+        jax.eval_shape(trainer.advance, learner, seeds, seeds, 0, 0, 1, examples)
+    except RuleError as error:
+        raise UsageError(f"--rule {request.rule.info.name} with --arch {request.spec.arch}: {error}") from None
+    except Exception as error:
+        if not request.sources:
+            raise
+        # A user's rule that does not trace is the user's to mend: one line, no traceback through JAX.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise LabError(f"--rule {request.sources['rule'][0]} does not run: {type(error).__name__}: {lines[0]}") from None

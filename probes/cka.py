@@ -1,0 +1,141 @@
+"""Centred kernel alignment with the linear kernel, biased and debiased.
+
+Both compare the n×n matrices of inner products between stimuli, K = XXᵀ and L = YYᵀ. The biased form adds up all
+entries of the centred matrices; the debiased form leaves out the diagonal, which carries the part that two
+unrelated representations share for lack of stimuli.
+"""
+
+import math
+
+import numpy as np
+
+from probes.features import centred, narrowed
+from probes.probe import PairProbe, ProbeInfo, Undefined, pair_probe
+
+ROTATION_SCALE_SHIFT = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation"})
+
+CLASS_TRAP = (
+    "Two representations that share class means and nothing else score near 1 and pass the global permutation null: "
+    "read the within-class null. A few outlier stimuli move it freely."
+)
+
+
+def _gaussian_null(n: int, d1: int, d2: int) -> float:
+    """Expected biased CKA of independent isotropic Gaussian features, to leading order."""
+    return math.sqrt(d1 * d2) / math.sqrt((n + d1) * (n + d2))
+
+
+def linear_cka() -> PairProbe:
+    """Linear CKA, biased: similarity of centred Gram matrices.
+
+        CKA = ‖XcᵀYc‖²_F / (‖XcᵀXc‖_F ‖YcᵀYc‖_F) = ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖),  H = I − 11ᵀ/n
+
+    X is n×d1, Y is n×d2, any widths. Range 0..1, 1 for identical representations. Undefined for a constant one.
+    Source: Kornblith, Norouzi, Lee and Hinton 2019, arXiv 1905.00414.
+    """
+    info = ProbeInfo(
+        name="linear-cka",
+        title="linear CKA (biased)",
+        kind="pair",
+        formula="‖XcᵀYc‖²_F / (‖XcᵀXc‖_F ‖YcᵀYc‖_F)",
+        citation="Kornblith, Norouzi, Lee, Hinton 2019, arXiv 1905.00414",
+        range=(0.0, 1.0),
+        direction="similarity",
+        symmetric=True,
+        metric=False,
+        invariances=ROTATION_SCALE_SHIFT,
+        convention="linear kernel, biased HSIC, columns centred; arccos of it is a metric, it itself is not",
+        traps="Unrelated representations score about d/(n+d): with fewer stimuli than units it is high by "
+        "construction. Quadratic in variance, so the largest principal components decide it. " + CLASS_TRAP,
+        null_mean=_gaussian_null,
+    )
+
+    def prepare(x: np.ndarray) -> tuple[np.ndarray] | Undefined:
+        c = centred(x)
+        if isinstance(c, Undefined):
+            return c
+        c = narrowed(c)
+        return (c / math.sqrt(np.linalg.norm(c.T @ c)),)
+
+    def value(a: tuple, b: tuple) -> float:
+        return min(1.0, float(np.linalg.norm(a[0].T @ b[0])) ** 2)
+
+    return pair_probe(
+        info,
+        prepare=prepare,
+        value=value,
+        permute=lambda a, order: (a[0][order],),
+        matrix=lambda a: a[0] @ a[0].T,
+    )
+
+
+def _hsic_u(x: np.ndarray, k: np.ndarray, y: np.ndarray, l: np.ndarray) -> float:
+    """n(n−3) times the unbiased HSIC of linear kernels, from column-centred features and their squared row norms.
+
+    Song's estimator is tr(K̃L̃) + ΣK̃ ΣL̃/((n−1)(n−2)) − 2·1ᵀK̃L̃1/(n−2) with K̃ = XXᵀ without its diagonal. Centred
+    columns make K̃1 = −k with k_i = ‖x_i‖², which leaves three sums and no n×n matrix.
+    """
+    n = len(k)
+    kl = k @ l
+    return float(np.linalg.norm(x.T @ y) ** 2 - kl + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * kl / (n - 2))
+
+
+def debiased_cka() -> PairProbe:
+    """Linear CKA with the unbiased HSIC estimator: near 0 for unrelated representations at any width.
+
+        CKA_u = HSIC_u(K, L) / √(HSIC_u(K, K) HSIC_u(L, L)),  HSIC_u = ⟨K°, L°⟩ / (n(n−3)),
+        K°_ij = K_ij − Σ_k K̃_ik/(n−2) − Σ_k K̃_kj/(n−2) + Σ K̃/((n−1)(n−2)) for i ≠ j,  K°_ii = 0,  K̃ = K − diag
+
+    X is n×d1, Y is n×d2. Range −1..1. Undefined for a constant representation and for n < 4.
+    Source: Song, Smola, Gretton, Bedo and Borgwardt 2012, JMLR 13 (estimator); Murphy,
+    Zylberberg and Fyshe 2024, arXiv 2405.01012 (in CKA).
+    """
+    info = ProbeInfo(
+        name="debiased-cka",
+        title="linear CKA (debiased)",
+        kind="pair",
+        formula="HSIC_u(K,L) / √(HSIC_u(K,K) HSIC_u(L,L)), K = XXᵀ, HSIC_u without the diagonal",
+        citation="Song, Smola, Gretton, Bedo, Borgwardt 2012, JMLR 13; "
+        "Murphy, Zylberberg, Fyshe 2024, arXiv 2405.01012",
+        range=(-1.0, 1.0),
+        direction="similarity",
+        symmetric=True,
+        metric=False,
+        invariances=ROTATION_SCALE_SHIFT,
+        convention="linear kernel, Song's unbiased HSIC in numerator and denominator; the ratio keeps a bias of O(1/n)",
+        traps="Can be slightly negative: that means unrelated, not opposed. Resampling stimuli with replacement "
+        "brings the diagonal back in. " + CLASS_TRAP,
+        null_mean=lambda n, d1, d2: 0.0,
+    )
+
+    def prepare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | Undefined:
+        if len(x) < 4:
+            return Undefined(f"the unbiased estimator divides by n − 3, and there are only n = {len(x)} stimuli")
+        c = centred(x)
+        if isinstance(c, Undefined):
+            return c
+        c = narrowed(c)
+        k = np.einsum("ij,ij->i", c, c)
+        norm = _hsic_u(c, k, c, k)
+        if norm <= 1e-12 * np.linalg.norm(c.T @ c) ** 2:
+            return Undefined("all pairs of stimuli are equally similar, so nothing is left without the diagonal")
+        return c / norm**0.25, k / math.sqrt(norm)
+
+    def value(a: tuple, b: tuple) -> float:
+        return min(1.0, max(-1.0, _hsic_u(*a, *b)))
+
+    def matrix(a: tuple) -> np.ndarray:
+        x, k = a
+        n = len(k)
+        u = x @ x.T
+        u += (k[:, None] + k[None, :]) / (n - 2) - k.sum() / ((n - 1) * (n - 2))
+        np.fill_diagonal(u, 0.0)
+        return u
+
+    return pair_probe(
+        info,
+        prepare=prepare,
+        value=value,
+        permute=lambda a, order: (a[0][order], a[1][order]),
+        matrix=matrix,
+    )

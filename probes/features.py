@@ -1,0 +1,98 @@
+"""Arrays on their way into a probe: checked, cast to float64, scaled, centred.
+
+Every probe takes X as n stimuli × d units and starts here, so that all of them refuse the same things with the same
+words and treat the same things as constant.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from probes.probe import ProbeError, Undefined
+
+# Centred features smaller than this share of the raw ones are rounding noise of the mean, not variance.
+ROUNDING = 1e-14
+
+
+def features(X: Any, name: str = "the representation") -> np.ndarray:
+    """X as a finite float64 array of n stimuli × d units.
+
+    Raises:
+        ProbeError: not numeric, not two-dimensional, empty, or with NaN or infinite entries.
+    """
+    try:
+        x = np.asarray(X)
+    except ValueError as error:
+        raise ProbeError(f"{name} is not a rectangular array ({error}); pass one row per stimulus.") from None
+    if x.dtype.kind in "USOMmc" or x.dtype.names is not None:
+        raise ProbeError(f"{name} has dtype {x.dtype}, but probes take real numbers; convert it first.")
+    if x.ndim != 2:
+        raise ProbeError(
+            f"{name} has shape {x.shape}, but a probe needs stimuli × units; flatten or pool explicitly, "
+            "because pooling, flattening and positions-as-stimuli are different questions."
+        )
+    if x.size == 0:
+        raise ProbeError(f"{name} has shape {x.shape}: there is nothing to measure; pass at least one row and column.")
+    try:
+        x = np.array(x, dtype=np.float64, order="C")
+    except (TypeError, ValueError):
+        raise ProbeError(f"{name} has dtype {x.dtype}, which does not convert to float64; convert it first.") from None
+    finite = np.isfinite(x)
+    if not finite.all():
+        rows = np.flatnonzero(~finite.all(axis=1))
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise ProbeError(
+            f"{name} has {int((~finite).sum())} non-finite entries in {len(rows)} of {len(x)} rows (rows {shown}); "
+            "a diverged network has no geometry: leave it out and count it."
+        )
+    return x
+
+
+def class_labels(labels: Any, n: int) -> np.ndarray:
+    """Labels of the n stimuli as integers 0..C-1, in sorted order of the labels.
+
+    Raises:
+        ProbeError: not one label per stimulus, or a label that is nan.
+    """
+    if labels is None:
+        raise ProbeError("labels are needed here: pass one class label per stimulus.")
+    array = np.asarray(labels)
+    if array.ndim != 1 or len(array) != n:
+        raise ProbeError(f"labels have shape {array.shape}, but there are {n} stimuli; pass one label per row.")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ProbeError("some labels are nan; leave those stimuli out or label them.")
+    return np.unique(array, return_inverse=True)[1].reshape(n)
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """x times a power of two that brings its largest entry near 1: exact, and squares neither over- nor underflow."""
+    _, exponent = np.frexp(np.abs(x).max())
+    return np.ldexp(x, -exponent)
+
+
+def centred(x: np.ndarray) -> np.ndarray | Undefined:
+    """Columns of x minus their means, up to an exact power of two; Undefined if nothing is left but rounding."""
+    raw = scaled(x)
+    c = raw - raw.mean(axis=0)
+    c -= c.mean(axis=0)  # the first mean carries rounding error of the offset; the second removes it
+    if np.linalg.norm(c) <= ROUNDING * np.linalg.norm(raw):
+        return Undefined(f"the representation is the same for all {len(x)} stimuli, so it has no variance")
+    return c
+
+
+def narrowed(c: np.ndarray) -> np.ndarray:
+    """The same rows in at most n columns: an orthogonal change of basis, so all inner products of rows stay."""
+    n, d = c.shape
+    return c if d <= n else np.ascontiguousarray(np.linalg.qr(c.T, mode="r").T)
+
+
+def row_notes(x: np.ndarray) -> tuple[str, ...]:
+    """What a reader should know about the rows: how many are all zero, how many repeat another."""
+    notes = []
+    zero = int((~x.any(axis=1)).sum())
+    if zero:
+        notes.append(f"{zero} of {len(x)} rows are all zero (no unit responds)")
+    repeats = len(x) - len({row.tobytes() for row in x})
+    if repeats:
+        notes.append(f"{repeats} of {len(x)} rows repeat an earlier row exactly")
+    return tuple(notes)

@@ -1,0 +1,215 @@
+"""The contract of a probe: what it is called, what it promises, and how it is computed.
+
+A probe is a pure function from arrays to a value. A *pair* probe compares two representations of the same
+stimuli; a *single* probe describes one. Each is made by a factory that checks its settings once. Arithmetic is
+float64. A value that does not exist is an `Undefined` with its reason, never a bare nan; input that cannot be used
+raises `ProbeError`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation", "invertible-linear"})
+
+
+class ProbeError(ValueError):
+    """The input cannot be used. The message says what is wrong, why it matters and what to do."""
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """A value that does not exist for these data, with the reason in words."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"undefined: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ProbeInfo:
+    """What a probe measures and what it promises. Every promise here is executed by a test.
+
+    Attributes:
+        name: short name, the key in `PROBES`.
+        title: name in words.
+        kind: "pair" (two representations of the same stimuli) or "single" (one).
+        formula: the definition as plain text; X is (n stimuli) × (d units), Xc has its columns centred.
+        citation: authors, year, arXiv number or DOI.
+        range: smallest and largest possible value.
+        direction: "similarity" (larger is more alike), "distance" (smaller is), None for single probes.
+        symmetric: whether value(X, Y) = value(Y, X); None for single probes.
+        metric: whether the value is a metric on representations up to its invariances (triangle inequality).
+        invariances: transformations of the units that leave the value unchanged. "permutation" and "orthogonal"
+            act on the units, "translation" adds one vector to every row, "invertible-linear" is X → XA.
+        convention: the choices that other codes make differently.
+        traps: known ways of being misled by this number.
+        null_mean: (n, d1, d2) → expected value for independent representations, None when no closed form is known.
+        params: the settings it was made with.
+    """
+
+    name: str
+    title: str
+    kind: str
+    formula: str
+    citation: str
+    range: tuple[float, float]
+    direction: str | None
+    symmetric: bool | None
+    metric: bool
+    invariances: frozenset[str]
+    convention: str
+    traps: str
+    null_mean: Callable[[int, int, int], float] | None = None
+    params: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = self.invariances - INVARIANCES
+        if unknown:
+            raise ProbeError(f"{self.name}: unknown invariances {sorted(unknown)}; known are {sorted(INVARIANCES)}.")
+
+    @property
+    def label(self) -> str:
+        """Name with settings, e.g. `mutual-knn(k=10)`: two values compare only if their labels are equal."""
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.params)})" if self.params else self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One representation after the work that does not depend on its partner.
+
+    Attributes:
+        probe: label of the probe that prepared it.
+        n, d: stimuli and units of the original array.
+        arrays: what the probe needs later; empty when `undefined` is set.
+        undefined: why no value exists for this representation, or None.
+        notes: remarks on the rows (all-zero, duplicates) that a reader of the value should see.
+    """
+
+    probe: str
+    n: int
+    d: int
+    arrays: tuple[np.ndarray, ...]
+    undefined: Undefined | None = None
+    notes: tuple[str, ...] = ()
+
+
+class PairProbe(NamedTuple):
+    """A comparison of two representations of the same n stimuli.
+
+    prepare: X (n×d) → Prepared. Validates, centres, normalises: once per representation.
+    value:   (Prepared, Prepared) → float or Undefined.
+    permute: (Prepared, order) → what `prepare(X[order])` gives, up to rounding, at the cost of an indexing.
+    matrix:  Prepared → M (n×n, float64) with value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; Undefined when the representation
+             is; the field itself is None when the probe is no inner product.
+    """
+
+    info: ProbeInfo
+    prepare: Callable[[Any], Prepared]
+    value: Callable[[Prepared, Prepared], float | Undefined]
+    permute: Callable[[Prepared, Any], Prepared]
+    matrix: Callable[[Prepared], np.ndarray | Undefined] | None = None
+
+
+class SingleProbe(NamedTuple):
+    """A description of one representation.
+
+    value: X (n×d) → float, or a dict of floats whose headline is "value", or Undefined.
+           With `needs_labels` it is value(X, labels).
+    """
+
+    info: ProbeInfo
+    value: Callable[..., float | dict[str, float] | Undefined]
+    needs_labels: bool = False
+
+
+def compare(probe: PairProbe, X: Any, Y: Any) -> float | Undefined:
+    """Value of a pair probe on two arrays (n×d1, n×d2) whose rows are the same stimuli in the same order."""
+    return probe.value(probe.prepare(X), probe.prepare(Y))
+
+
+def headline(result: float | dict[str, float] | Undefined) -> float | Undefined:
+    """The one number of a result: "value" of a dict, the result itself otherwise."""
+    return result["value"] if isinstance(result, dict) else result
+
+
+def pair_probe(
+    info: ProbeInfo,
+    *,
+    prepare: Callable[[np.ndarray], tuple[np.ndarray, ...] | Undefined],
+    value: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], float | Undefined],
+    permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...]],
+    matrix: Callable[[tuple[np.ndarray, ...]], np.ndarray] | None = None,
+) -> PairProbe:
+    """Wraps the mathematics of a pair probe, written on plain arrays, with the checks that all of them need."""
+    from probes.features import features, row_notes
+
+    def checked_prepare(X: Any) -> Prepared:
+        x = features(X)
+        arrays = prepare(x)
+        if isinstance(arrays, Undefined):
+            return Prepared(info.label, *x.shape, (), arrays, row_notes(x))
+        for array in arrays:
+            array.setflags(write=False)  # shared by every pair that this representation enters
+        return Prepared(info.label, *x.shape, arrays, None, row_notes(x))
+
+    def own(p: Prepared) -> Prepared:
+        if p.probe != info.label:
+            raise ProbeError(
+                f"{info.label} was given a representation prepared by {p.probe}; prepare it with the same probe."
+            )
+        return p
+
+    def checked_value(px: Prepared, py: Prepared) -> float | Undefined:
+        own(px), own(py)
+        if px.n != py.n:
+            raise ProbeError(
+                f"the two representations have {px.n} and {py.n} rows, but row i of both must be the same stimulus; "
+                "compute both on the same stimuli."
+            )
+        for p in (px, py):
+            if p.undefined is not None:
+                return p.undefined
+        result = value(px.arrays, py.arrays)
+        return result if isinstance(result, Undefined) else float(result)
+
+    def checked_permute(p: Prepared, order: Any) -> Prepared:
+        own(p)
+        order = np.asarray(order)
+        if order.shape != (p.n,) or not np.array_equal(np.sort(order), np.arange(p.n)):
+            raise ProbeError(f"order must hold each of 0..{p.n - 1} once; pass a permutation of the {p.n} rows.")
+        if p.undefined is not None:
+            return p
+        return Prepared(p.probe, p.n, p.d, permute(p.arrays, order), None, p.notes)
+
+    def checked_matrix(p: Prepared) -> np.ndarray | Undefined:
+        return own(p).undefined or matrix(p.arrays)
+
+    return PairProbe(info, checked_prepare, checked_value, checked_permute, None if matrix is None else checked_matrix)
+
+
+def positive_integer(name: str, value: Any, least: int = 1) -> int:
+    """A setting that must be a whole number of at least `least`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ProbeError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return int(value)
+
+
+def non_negative(name: str, value: Any) -> float:
+    """A setting that must be a finite number of at least zero."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ProbeError(f"{name}={value!r} must be a finite number of at least 0.")
+    return float(value)
+
+
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """A setting that must be one of the listed words."""
+    if value not in known:
+        raise ProbeError(f"{name}={value!r} is not known; choose one of {', '.join(known)}.")
+    return value

@@ -1,0 +1,227 @@
+"""Data for which a value does not exist, and input that is not data: what is said, word by word where it matters."""
+
+import numpy as np
+import pytest
+
+from probes import PROBES, ProbeError, SingleProbe, Undefined, compare, headline
+from probes.probe import ProbeInfo
+
+LABELS = np.arange(40) % 4
+PAIRS = sorted(n for n in PROBES if PROBES[n]().info.kind == "pair")
+CONSTANT_IS_FINE = {"sparsity", "dead-units"}
+
+
+def run(name, X, labels=LABELS):
+    probe = PROBES[name]()
+    if probe.info.kind == "pair":
+        return compare(probe, X, np.random.default_rng(0).standard_normal((len(X), 5)))
+    return probe.value(X, labels) if probe.needs_labels else probe.value(X)
+
+
+def good(n=40, d=60):
+    return np.random.default_rng(1).standard_normal((n, d))
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1e8])
+@pytest.mark.parametrize("name", sorted(PROBES))
+def test_constant_representation(name, constant):
+    """0.1 has no exact mean in binary: rounding must not pass for variance."""
+    value = run(name, np.full((40, 7), constant))
+    if name in CONSTANT_IS_FINE:
+        assert headline(value) == (1.0 if constant == 0 else 0.0)
+    else:
+        assert isinstance(value, Undefined)
+        assert "same" in value.reason or "no variance" in value.reason
+
+
+@pytest.mark.parametrize("name", sorted(set(PROBES) - CONSTANT_IS_FINE - {"mutual-knn"}))
+def test_rows_that_are_all_the_same_have_no_variance_whatever_the_units(name):
+    assert isinstance(run(name, np.tile([[0.1, 5.0, -3.3]], (40, 1))), Undefined)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_undefined_stays_undefined_through_permutation_and_matrix(name):
+    probe = PROBES[name]()
+    p = probe.prepare(np.ones((40, 3)))
+    assert probe.permute(p, np.arange(40)[::-1]).undefined == p.undefined
+    if probe.matrix is not None:
+        assert probe.matrix(p) == p.undefined
+    assert probe.value(probe.prepare(good()), p) == p.undefined
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_debiased_cka_needs_four_stimuli(n):
+    value = compare(PROBES["debiased-cka"](), good(n), good(n))
+    assert isinstance(value, Undefined)
+    assert f"n = {n}" in value.reason
+    assert isinstance(compare(PROBES["debiased-cka"](), good(4), good(4, 3)), float)
+
+
+def test_debiased_cka_of_equally_similar_stimuli_is_undefined():
+    assert isinstance(compare(PROBES["debiased-cka"](), np.eye(6), good(6)), Undefined)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_rsa_needs_two_pairs(n):
+    assert isinstance(compare(PROBES["rsa"](), good(n), good(n)), Undefined)
+
+
+def test_rsa_of_equidistant_stimuli_is_undefined():
+    """One-hot rows: every distance is the same, up to rounding of the centring."""
+    for comparator in ("spearman", "pearson"):
+        assert isinstance(compare(PROBES["rsa"](comparator=comparator), 0.3 * np.eye(7), good(7)), Undefined)
+
+
+def test_correlation_rsa_names_the_rows_without_a_pattern():
+    X = good()
+    X[5] = 0.1
+    X[9] = 0.0
+    value = compare(PROBES["rsa"](dissimilarity="correlation"), X, good())
+    assert isinstance(value, Undefined)
+    assert "2 of 40" in value.reason
+    assert "row 5" in value.reason
+
+
+@pytest.mark.parametrize("n", [1, 5, 10])
+def test_mutual_knn_needs_more_than_k_stimuli(n):
+    value = compare(PROBES["mutual-knn"](k=10), good(n), good(n))
+    assert isinstance(value, Undefined)
+    assert "at least 11" in value.reason
+    assert str(n) in value.reason
+
+
+def test_mutual_knn_with_every_other_stimulus_as_neighbour_is_one():
+    assert compare(PROBES["mutual-knn"](k=10), good(11), good(11, 3)) == 1.0
+
+
+def test_zero_rows_have_cosine_zero_and_are_noted():
+    X = good()
+    X[[3, 8]] = 0.0
+    p = PROBES["mutual-knn"]().prepare(X)
+    assert p.notes == ("2 of 40 rows are all zero (no unit responds)", "1 of 40 rows repeat an earlier row exactly")
+    assert np.isfinite(compare(PROBES["mutual-knn"](), X, good()))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_different_numbers_of_stimuli_are_refused(name):
+    with pytest.raises(ProbeError, match="40 and 39 rows"):
+        compare(PROBES[name](), good(40), good(39))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", sorted(PROBES))
+def test_non_finite_entries_are_counted_and_located(name, bad):
+    X = good()
+    X[3, 0] = X[3, 1] = X[17, 2] = bad
+    with pytest.raises(ProbeError, match=r"3 non-finite entries in 2 of 40 rows \(rows 3, 17\)"):
+        run(name, X)
+
+
+@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("shape", [(40,), (40, 3, 3), ()])
+def test_wrong_number_of_axes_says_flatten_or_pool(name, shape):
+    probe = PROBES[name]()
+    with pytest.raises(ProbeError, match="flatten or pool explicitly"):
+        probe.prepare(np.zeros(shape)) if name in PAIRS else probe.value(
+            np.zeros(shape), *([LABELS] if probe.needs_labels else [])
+        )
+
+
+@pytest.mark.parametrize(
+    ("X", "said"),
+    [
+        (np.zeros((0, 3)), "nothing to measure"),
+        (np.zeros((3, 0)), "nothing to measure"),
+        (np.array([["a", "b"]]), "dtype"),
+        (np.array([[1 + 2j, 0]]), "complex"),
+        (np.array([[None, 1.0]]), "dtype object"),
+        ([[1.0, 2.0], [3.0]], "rectangular"),
+    ],
+)
+def test_input_that_is_not_a_real_matrix_is_refused(X, said):
+    with pytest.raises(ProbeError, match=said):
+        PROBES["linear-cka"]().prepare(X)
+
+
+def test_errors_are_one_line():
+    for X in (np.full((4, 4), np.nan), np.zeros(3), np.zeros((0, 1))):
+        with pytest.raises(ProbeError) as caught:
+            PROBES["sparsity"]().value(X)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [*range(39), 0], np.arange(40) + 1, np.zeros((40, 1), int)])
+def test_an_order_that_is_no_permutation_is_refused(order):
+    probe = PROBES["linear-cka"]()
+    with pytest.raises(ProbeError, match="permutation"):
+        probe.permute(probe.prepare(good()), order)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("mutual-knn", {"k": 0}, "k=0"),
+        ("mutual-knn", {"k": 2.5}, "k=2.5"),
+        ("mutual-knn", {"k": True}, "k=True"),
+        ("rsa", {"dissimilarity": "euclid"}, "sqeuclidean, correlation"),
+        ("rsa", {"comparator": "kendall"}, "spearman, pearson"),
+        ("spectrum-exponent", {"low": 0}, "low=0"),
+        ("spectrum-exponent", {"low": 10, "high": 11}, "three ranks"),
+        ("sparsity", {"threshold": -1}, "threshold=-1"),
+        ("dead-units", {"threshold": np.nan}, "threshold=nan"),
+        ("linear-probe", {"folds": 1}, "folds=1"),
+        ("linear-probe", {"ridge": 0}, "ridge"),
+        ("linear-probe", {"ridge": "a"}, "ridge"),
+        ("linear-probe", {"ridge": ()}, "ridge"),
+    ],
+)
+def test_settings_are_checked_once_when_the_probe_is_made(name, settings, said):
+    with pytest.raises(ProbeError, match=said):
+        PROBES[name](**settings)
+
+
+def test_spectrum_exponent_without_enough_eigenvalues_is_undefined():
+    value = PROBES["spectrum-exponent"](low=10, high=50).value(good(40, 60))
+    assert isinstance(value, Undefined)
+    assert "39 are above rounding" in value.reason  # n − 1 after centring
+
+
+def test_functions_of_singular_values_check_their_input():
+    from probes import spectrum
+
+    for function in (spectrum.participation_ratio_of, spectrum.entropy_rank_of, spectrum.stable_rank_of):
+        assert isinstance(function(np.zeros(3)), Undefined)
+        for bad in ([np.nan, 1.0], [-1.0, 2.0], [], [[1.0]]):
+            with pytest.raises(ProbeError, match="singular values"):
+                function(bad)
+        assert function([1e-200, 1e-200]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(None, "labels are needed"), (np.zeros(39), r"shape \(39,\)"), (np.full(40, np.nan), "nan")],
+)
+def test_bad_labels_are_refused(labels, said):
+    with pytest.raises(ProbeError, match=said):
+        PROBES["linear-probe"]().value(good(), labels)
+
+
+def test_linear_probe_needs_two_classes_and_enough_of_each():
+    probe = PROBES["linear-probe"](folds=5)
+    assert "one class" in probe.value(good(), np.zeros(40)).reason
+    rare = np.array([0] * 36 + [1] * 4)
+    assert "4 stimuli, fewer than the 5 folds" in probe.value(good(), rare).reason
+
+
+def test_a_card_with_an_unknown_invariance_is_refused():
+    card = PROBES["sparsity"]().info
+    fields = {f: getattr(card, f) for f in card.__dataclass_fields__}
+    with pytest.raises(ProbeError, match="monotone"):
+        ProbeInfo(**{**fields, "invariances": frozenset({"monotone"})})
+
+
+def test_every_factory_makes_a_probe_without_arguments():
+    for name, factory in PROBES.items():
+        probe = factory()
+        assert probe.info.name == name
+        assert isinstance(probe, SingleProbe) == (probe.info.kind == "single")

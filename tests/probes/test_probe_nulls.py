@@ -1,0 +1,221 @@
+"""Permutation nulls: hand-made order statistics, calibration, and the algebra of group means."""
+
+import numpy as np
+import pytest
+
+from probes import PROBES, ProbeError, Undefined
+from probes.nulls import (
+    cautions,
+    global_permutation,
+    group_null,
+    group_nulls,
+    null_result,
+    orders,
+    permutation_test,
+    within_class_permutation,
+)
+
+PAIRS = sorted(n for n in PROBES if PROBES[n]().info.kind == "pair")
+
+
+def test_within_class_permutation_keeps_the_labels_and_reaches_every_order():
+    rng = np.random.default_rng(0)
+    labels = np.array([2, 0, 2, 1, 0, 2])
+    seen = set()
+    for _ in range(500):
+        order = within_class_permutation(labels, rng)
+        assert sorted(order) == list(range(6))
+        assert np.array_equal(labels[order], labels)
+        seen.add(tuple(order))
+    assert len(seen) == 6 * 2 * 1  # 3! · 2! · 1!; each is missed with probability (11/12)^500 < 1e-18
+
+
+def test_within_class_permutations_are_equally_likely():
+    """χ² over the 6 orders of one class of three, 5 degrees of freedom: 20.5 is the 99.9 % point."""
+    rng = np.random.default_rng(1)
+    draws = [tuple(within_class_permutation(np.zeros(3), rng)) for _ in range(1200)]
+    counts = np.unique(draws, axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert ((counts - 200) ** 2 / 200).sum() < 20.5
+
+
+def test_global_permutation_is_a_permutation():
+    assert sorted(global_permutation(9, np.random.default_rng(0))) == list(range(9))
+
+
+def test_p_threshold_and_calibration_by_hand():
+    """K = 19, α = .05: ⌈.95 · 20⌉ = 19, so τ is the second largest of the 20 values."""
+    null = np.arange(19) / 100.0  # 0 .. .18
+    r = null_result("global", 0.5, null)
+    assert r.p == 1 / 20
+    assert r.threshold == 0.18
+    assert r.calibrated == pytest.approx((0.5 - 0.18) / (1 - 0.18))
+    assert (r.mean, r.permutations, r.observed) == (pytest.approx(0.09), 19, 0.5)
+    assert r.sd == pytest.approx(np.std(null, ddof=1))
+    middle = null_result("global", 0.175, null)
+    assert middle.p == 2 / 20
+    assert middle.threshold == 0.175
+    assert middle.calibrated == 0.0
+    assert null_result("global", 0.10, null).p == 10 / 20  # .10 … .18 are nine, and a tie counts
+
+
+def test_distance_is_the_mirror_image_of_similarity():
+    """d = 1 − s turns one into the other: same p, same calibrated value, thresholds mirrored."""
+    rng = np.random.default_rng(0)
+    null, s = rng.uniform(0, 0.6, 99), 0.7
+    a = null_result("global", s, null)
+    b = null_result("global", 1 - s, 1 - null, direction="distance", best=0.0)
+    assert a.p == b.p == 0.01
+    assert a.threshold == pytest.approx(1 - b.threshold)
+    assert a.calibrated == pytest.approx(b.calibrated)
+
+
+def test_with_too_few_permutations_nothing_passes():
+    assert null_result("global", 0.99, np.zeros(10)).calibrated == 0.0
+
+
+def test_threshold_at_the_best_possible_value_calibrates_to_zero():
+    r = null_result("global", 1.0, np.ones(99))
+    assert (r.p, r.calibrated) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_identical_representations_reach_the_floor_of_p_and_calibrate_to_one(name):
+    probe = PROBES[name]()
+    px = probe.prepare(np.random.default_rng(0).standard_normal((60, 10)))
+    r = permutation_test(probe, px, px, permutations=99)
+    assert r.p == 1 / 100
+    assert r.calibrated == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_null_is_what_preparing_permuted_rows_gives(name):
+    probe = PROBES[name]()
+    rng = np.random.default_rng(0)
+    X, Y, y = rng.standard_normal((40, 6)), rng.standard_normal((40, 9)), np.arange(40) % 3
+    px, py = probe.prepare(X), probe.prepare(Y)
+    for kind in ("global", "within-class"):
+        r = permutation_test(probe, px, py, kind=kind, labels=y, permutations=5, seed=3)
+        by_hand = [probe.value(px, probe.prepare(Y[order])) for order in orders(40, kind, y, 5, 3)]
+        np.testing.assert_allclose(r.values, by_hand, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "settings"), [(n, {"k": 3} if n == "mutual-knn" else {}) for n in PAIRS])
+def test_false_positive_rate_on_independent_data(name, settings):
+    """K = 39 and α = .05 give p ≤ .05 with probability 2/40 exactly, less with ties (mutual-knn). Of 400 tests, the
+    99.9 % band of Binomial(400, .05) is 8 … 36."""
+    from scipy.stats import binom
+
+    low, high = binom.ppf([0.0005, 0.9995], 400, 0.05)
+    probe = PROBES[name](**settings)
+    rng = np.random.default_rng(0)
+    hits = 0
+    for i in range(400):
+        px, py = (probe.prepare(rng.standard_normal((24, 4))) for _ in range(2))
+        r = permutation_test(probe, px, py, permutations=39, seed=i)
+        hits += r.p <= 0.05
+        assert (r.calibrated > 0) <= (r.p <= 0.05)
+    assert hits <= high
+    if name != "mutual-knn":
+        assert hits >= low
+
+
+def test_false_positive_rate_of_the_within_class_null_when_only_classes_are_shared():
+    """The global null rejects nearly always here; the within-class one at its nominal rate (band as above)."""
+    probe = PROBES["linear-cka"]()
+    rng = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    inside = world = 0
+    for i in range(400):
+        px, py = (probe.prepare(2 * rng.standard_normal((3, 5))[y] + rng.standard_normal((30, 5))) for _ in range(2))
+        inside += permutation_test(probe, px, py, kind="within-class", labels=y, permutations=39, seed=i).p <= 0.05
+        if i < 50:
+            world += permutation_test(probe, px, py, permutations=39, seed=i).p <= 0.05
+    assert 8 <= inside <= 36
+    assert world >= 48
+
+
+def group(probe, seed, size, n=30):
+    rng = np.random.default_rng(seed)
+    return [probe.prepare(rng.standard_normal((n, 6))) for _ in range(size)]
+
+
+@pytest.mark.parametrize("name", ["linear-cka", "debiased-cka", "rsa", "mutual-knn"])
+@pytest.mark.parametrize("kind", ["global", "within-class"])
+def test_group_null_is_the_null_of_the_mean_over_all_pairs(name, kind):
+    """The mean of inner products is the inner product of means: equal to rounding, 1e-12."""
+    probe = PROBES[name]()
+    a, b = group(probe, 0, 3), group(probe, 1, 4)
+    y = np.arange(30) % 2
+    mean_a, mean_b = (np.mean([probe.matrix(p) for p in g], axis=0) for g in (a, b))
+    r = group_null(mean_a, mean_b, kind=kind, labels=y, permutations=7, seed=5)
+    assert r.observed == pytest.approx(np.mean([probe.value(p, q) for p in a for q in b]), abs=1e-12)
+    by_hand = [
+        np.mean([probe.value(p, probe.permute(q, order)) for p in a for q in b]) for order in orders(30, kind, y, 7, 5)
+    ]
+    np.testing.assert_allclose(r.values, by_hand, atol=1e-12)
+
+
+def test_group_nulls_gives_all_pairs_of_groups_with_the_same_permutations():
+    rng = np.random.default_rng(0)
+    means = [rng.standard_normal((90, 90)) for _ in range(3)]
+    null = group_nulls(means, permutations=4, seed=2)
+    assert null.shape == (4, 3, 3)
+    for k, order in enumerate(orders(90, "global", None, 4, 2)):
+        for a in range(3):
+            for b in range(3):
+                assert null[k, a, b] == pytest.approx((means[a] * means[b][np.ix_(order, order)]).sum(), abs=1e-9)
+
+
+def test_group_null_takes_another_observed_value():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((20, 20))
+    assert group_null(A, A, permutations=9, observed=0.25).observed == 0.25
+
+
+def test_same_seed_gives_the_same_null_and_another_seed_another():
+    probe = PROBES["linear-cka"]()
+    (px,), (py,) = group(probe, 0, 1), group(probe, 1, 1)
+    a, b, c = (permutation_test(probe, px, py, permutations=20, seed=s).values for s in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_undefined_values_and_bad_requests():
+    probe = PROBES["linear-cka"]()
+    px, flat = probe.prepare(np.random.default_rng(0).standard_normal((20, 3))), probe.prepare(np.ones((20, 3)))
+    assert isinstance(permutation_test(probe, px, flat), Undefined)
+    with pytest.raises(ProbeError, match="global, within-class"):
+        permutation_test(probe, px, px, kind="local")
+    with pytest.raises(ProbeError, match="labels are needed"):
+        permutation_test(probe, px, px, kind="within-class")
+    with pytest.raises(ProbeError, match="permutations=0"):
+        permutation_test(probe, px, px, permutations=0)
+    with pytest.raises(ProbeError, match="alpha"):
+        permutation_test(probe, px, px, alpha=1.5)
+    with pytest.raises(ProbeError, match="same n"):
+        group_nulls([np.zeros((3, 3)), np.zeros((4, 4))])
+    with pytest.raises(ProbeError, match="group 0 has no mean matrix"):
+        group_nulls([probe.matrix(flat)])
+    with pytest.raises(ProbeError, match="finite"):
+        null_result("global", np.nan, [0.1])
+
+
+def test_cautions_name_the_known_traps_and_are_silent_otherwise():
+    cka, knn, procrustes = (PROBES[n]() for n in ("linear-cka", "mutual-knn", "angular-procrustes"))
+    assert cautions(cka, 1000, 128, 128) == []
+    (said,) = cautions(cka, 500, 2000, 2000)
+    assert "0.80" in said  # d/(n + d)
+    assert "debiased-cka" in said
+    assert len(cautions(procrustes, 100, 80, 20)) == 1
+    assert cautions(PROBES["debiased-cka"](), 500, 2000, 2000) == []
+    assert "chance is 0.20" in cautions(knn, 51, 5, 5)[0]
+    y = np.arange(500) % 100
+    assert "smallest class (5" in cautions(knn, 500, 5, 5, y)[0]
+    lone = np.array([0] * 499 + [1])
+    assert any("1 of 2 classes" in line for line in cautions(cka, 500, 5, 5, lone))
+    assert any("one class only" in line for line in cautions(cka, 500, 5, 5, np.zeros(500)))
+    X = np.random.default_rng(0).standard_normal((500, 5))
+    X[7] = 0
+    p = cka.prepare(X)
+    assert cautions(cka, 500, 5, 5, prepared=(p, p)) == ["1 of 500 rows are all zero (no unit responds)."]
