@@ -1,0 +1,85 @@
+"""`lab tune`: choose a rule's learning rate on the validation split, by the same grid for every rule."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from lab.cli.options import device_option, json_option, open_store, print_json, print_table, store_option
+
+
+@click.command(short_help="Choose a rule's learning rate on the validation split.")
+@click.option("--rule", default="bp", show_default=True, help="A rule of `lab rules`, or your own: ./my_rule.py.")
+@click.option("--arch", default="mlp(256,128)", show_default=True, help="The network to tune for.")
+@click.option("--data", "data", default="mnist", show_default=True, help="The data set to tune for.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of every trial.")
+@click.option("--seeds", default="1000,1001", show_default=True, help="Seeds of every trial; not those you will report.")
+@click.option("--train-size", type=int, help="Train on fewer examples.")
+@click.option("--save", type=click.Path(path_type=Path), help="Recipe file to write. [default: recipes.toml in the store]")
+@device_option
+@store_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+def tune(device, store, save, quiet, as_json, **said) -> None:
+    """Train the rule at five learning rates of Adam (0.0001 to 0.01) and keep the best on the validation split.
+
+    Every rule is offered the same grid and the same budget. The result is a recipe: `lab train` uses it from then
+    on, and writes the whole search into the manifest of each run. Trials are ordinary runs, so a search that was
+    interrupted goes on where it stopped.
+
+    \b
+    Examples:
+        lab tune --rule fa
+        lab tune --rule ./my_rule.py --arch 'conv(6,16)' --epochs 3
+    """
+    from lab.device import prepare
+
+    prepare(device)
+    from lab.callstring import build
+    from lab.cli.progress import shown
+    from lab.optimizers import OPTIMIZERS
+    from lab.recipes import GRID, Recipe, write_recipe
+    from lab.request import Wish, check_fit, make_request
+    from lab.runner import Interrupted
+    from lab.runner import train as train_run
+    from lab.summary import last_values, spread
+
+    where = open_store(store)
+    trials = []
+    for rate in GRID:
+        request = make_request(Wish(**said, optimizer=f"adam({rate})"), [])
+        check_fit(request)
+        try:
+            with shown(f"{request.rule.info.name} at {rate:g}", quiet) as report:
+                folder = train_run(request, where, report)
+        except Interrupted:
+            click.echo("Interrupted; what was tried is saved. The same command resumes it.", err=True)
+            sys.exit(130)
+        trials.append(spread(list(last_values(folder, "validation_accuracy").values())))
+    means = [trial["mean"] or 0.0 for trial in trials]
+    best = max(range(len(GRID)), key=means.__getitem__)
+    recipe = Recipe(
+        rule=request.spec.rule,
+        arch=request.spec.arch,
+        data=request.spec.data,
+        optimizer=build(f"adam({GRID[best]})", OPTIMIZERS, "--optimizer")[1],
+        grid=GRID,
+        validation_accuracy=tuple(means),
+        seeds=request.spec.seeds,
+        epochs=request.spec.epochs,
+        edge=best in (0, len(GRID) - 1),
+        command=shlex.join(["lab", *sys.argv[1:]]),
+    )
+    path = save or where.root / "recipes.toml"
+    write_recipe(path, recipe)
+    if as_json:
+        print_json({"recipe": vars(recipe), "file": str(path)})
+        return
+    rows = [[f"{rate:g}", f"{100 * mean:.2f} %", "best" if i == best else ""] for i, (rate, mean) in enumerate(zip(GRID, means, strict=True))]
+    print_table(["learning rate", "validation accuracy", ""], rows, right={"learning rate", "validation accuracy"})
+    if recipe.edge:
+        click.echo("The best lies at the edge of the grid; a better one may lie outside it.", err=True)
+    click.echo(f"wrote {path}")
