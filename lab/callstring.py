@@ -39,7 +39,9 @@ def _literal(node: ast.expr, what: str, text: str, offset: int) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise _point(what, text, offset + node.col_offset, "only numbers, words, True/False and tuples go here") from None
+        raise _point(
+            what, text, offset + node.col_offset, "only numbers, words, True/False and tuples go here"
+        ) from None
 
 
 def parse(text: str, what: str) -> Call:

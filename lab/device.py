@@ -31,4 +31,6 @@ def prepare(device: str | None = None) -> None:
         jax.devices()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise LabError(f"JAX finds no {device or 'device'} here ({reason}); leave --device out, or install JAX for it") from None
+        raise LabError(
+            f"JAX finds no {device or 'device'} here ({reason}); leave --device out, or install JAX for it"
+        ) from None

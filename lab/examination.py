@@ -140,7 +140,11 @@ class Examiner:
         return [
             [
                 ("", f"{split}_accuracy", float(right)),
-                *((layer, f"{split}_{metric}", float(v[i])) for layer, vs in layers.items() for metric, v in vs.items()),
+                *(
+                    (layer, f"{split}_{metric}", float(v[i]))
+                    for layer, vs in layers.items()
+                    for metric, v in vs.items()
+                ),
             ]
             for i, right in enumerate(predicted)
         ]

@@ -66,7 +66,9 @@ def read_recipes(path: Path) -> list[Recipe]:
             for entry in table.get("recipe", [])
         ]
     except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError, OSError) as error:
-        raise LabError(f"{path} is not a recipe file ({error}); mend it, or remove it and run `lab tune` again") from None
+        raise LabError(
+            f"{path} is not a recipe file ({error}); mend it, or remove it and run `lab tune` again"
+        ) from None
 
 
 def find_recipe(paths: list[Path], *, rule: str, arch: str, data: str) -> Recipe | None:

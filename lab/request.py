@@ -81,7 +81,9 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     dataset = load(wish.data)
     parts = split(dataset, train_size=wish.train_size)
     if len(parts.train_y) < wish.batch:
-        raise UsageError(f"--batch {wish.batch} is more than the {len(parts.train_y)} training examples; make it smaller")
+        raise UsageError(
+            f"--batch {wish.batch} is more than the {len(parts.train_y)} training examples; make it smaller"
+        )
     net = build_net(dataset.input_shape, dataset.classes)
     if not net.hidden and rule.info.name != "bp":
         raise UsageError(f"--arch {wish.arch} has no hidden layer, so there is nothing for {rule.info.name} to assign")
@@ -125,7 +127,9 @@ def read_seeds(text: str) -> tuple[int, ...]:
     except (ValueError, OverflowError, MemoryError):
         raise UsageError(f"--seeds '{text}': give a number of seeds (5) or the seeds themselves (0,3,10-14)") from None
     if not seeds:
-        raise UsageError(f"--seeds '{text}' names no seed; at least one is needed, and 5 for an interval worth printing")
+        raise UsageError(
+            f"--seeds '{text}' names no seed; at least one is needed, and 5 for an interval worth printing"
+        )
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds '{text}' names a seed twice; the same network would be counted twice")
     if min(seeds) < 0 or max(seeds) >= 2**32 or len(seeds) > 10_000:
@@ -166,9 +170,13 @@ def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
         specification.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is the user's to hear about, in one line
         line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
-        raise LabError(f"--rule: {path}, line {line}: {type(error).__name__}: {error}; mend the file and try again") from None
+        raise LabError(
+            f"--rule: {path}, line {line}: {type(error).__name__}: {error}; mend the file and try again"
+        ) from None
     if not callable(getattr(module, "rule", None)):
-        raise UsageError(f"--rule: {path} defines no function rule(); it must return an algorithms.Rule (CONTRIBUTING.md)")
+        raise UsageError(
+            f"--rule: {path} defines no function rule(); it must return an algorithms.Rule (CONTRIBUTING.md)"
+        )
     return module.rule, source
 
 
@@ -214,4 +222,6 @@ def check_fit(request: Request) -> None:
             raise
         # A user's rule that does not trace is the user's to mend: one line, no traceback through JAX.
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise LabError(f"--rule {request.sources['rule'][0]} does not run: {type(error).__name__}: {lines[0]}") from None
+        raise LabError(
+            f"--rule {request.sources['rule'][0]} does not run: {type(error).__name__}: {lines[0]}"
+        ) from None

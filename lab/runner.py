@@ -159,7 +159,10 @@ class _Training:
             return fresh
         before = self.folder.manifest
         # Who began it stays on record; who went on is what a reader of the final numbers needs as well.
-        return {**before, "resumed": [*before.get("resumed", []), {k: fresh[k] for k in ("versions", "device", "commit")}]}
+        return {
+            **before,
+            "resumed": [*before.get("resumed", []), {k: fresh[k] for k in ("versions", "device", "commit")}],
+        }
 
     def _cohort(self, index: int, cohort: list[tuple[int, int]], manifest: dict[str, Any]) -> list[dict[str, Any]]:
         """Train one cohort to the end; returns the rows of its seeds for the metrics table."""

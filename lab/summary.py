@@ -19,7 +19,10 @@ def last_values(folder: RunFolder, metric: str, layer: str = "") -> dict[int, fl
     table = folder.read_table("metrics")
     rows = table[(table["metric"] == metric) & (table["layer"] == layer)]
     last = rows.sort_values("step", kind="stable").groupby("seed").last()["value"]
-    return {seed: None if (value := last.get(seed)) is None or np.isnan(value) else float(value) for seed in folder.spec.seeds}
+    return {
+        seed: None if (value := last.get(seed)) is None or np.isnan(value) else float(value)
+        for seed in folder.spec.seeds
+    }
 
 
 def summarise(folder: RunFolder) -> dict[str, Any]:

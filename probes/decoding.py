@@ -44,7 +44,7 @@ def _readout(x: np.ndarray, targets: np.ndarray, ridges: Sequence[float]) -> tup
     return vt.T @ ((s / (s**2 + ridge * n))[:, None] * projected), ridge
 
 
-def linear_probe(folds: int = 5, ridge: float | Sequence[float] = RIDGES) -> SingleProbe:
+def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RIDGES) -> SingleProbe:
     """Cross-validated accuracy of a linear classifier of the labels: ridge regression to one-hot targets.
 
         W = argmin Σ_i ‖y_i − x_i W − b‖² + ridge · n_train · ‖W‖²,   prediction = argmax_c (x W + b)_c

@@ -35,13 +35,13 @@ class Interval:
     method: str
 
 
-def _quantile(level: float, df: int) -> float:
+def _quantile(level: float | int, df: int) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, 0.5 + level / 2))
 
 
-def _interval(value: float | Undefined, se: float | Undefined, n: int, level: float, method: str) -> Interval:
+def _interval(value: float | Undefined, se: float | Undefined, n: int, level: float | int, method: str) -> Interval:
     if isinstance(value, Undefined):
         se = value
     if isinstance(se, Undefined):
@@ -56,7 +56,7 @@ def _too_few(m: int, method: str) -> Undefined | None:
     return Undefined(f"{method} needs at least 3 seeds to leave one out, and there {'is' if m == 1 else 'are'} {m}")
 
 
-def _check_level(level: float) -> None:
+def _check_level(level: float | int) -> None:
     if not 0 < level < 1:
         raise ProbeError(f"level={level!r} must lie between 0 and 1, such as 0.95.")
 
@@ -80,7 +80,7 @@ def jackknife_se(statistic: Callable[[list], Any], seeds: Sequence) -> float | U
     return math.sqrt((m - 1) / m * float(((theta - theta.mean()) ** 2).sum()))
 
 
-def jackknife(statistic: Callable[[list], Any], seeds: Sequence, level: float = 0.95) -> Interval:
+def jackknife(statistic: Callable[[list], Any], seeds: Sequence, level: float | int = 0.95) -> Interval:
     """Delete-one-seed jackknife interval θ̂ ± t_{m−1} · se of any statistic of a list of seeds.
 
     statistic(kept) recomputes the value from the networks of the kept seeds only.
@@ -138,13 +138,13 @@ def mean_between(S: Any, same_seed: str = "exclude") -> float | Undefined:
     return _mean(S[chosen], "the between-group matrix")
 
 
-def within_interval(S: Any, level: float = 0.95) -> Interval:
+def within_interval(S: Any, level: float | int = 0.95) -> Interval:
     """`mean_within` with its jackknife interval over the m seeds."""
     S = similarity_matrix(S, "the within-group matrix", square=True)
     return jackknife(lambda kept: mean_within(S[np.ix_(kept, kept)]), range(len(S)), level)
 
 
-def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, level: float = 0.95) -> Interval:
+def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, level: float | int = 0.95) -> Interval:
     """`mean_between` with its interval over seeds.
 
     paired: the two groups have the same seeds in the same order; leaving out a seed removes its row and its column
@@ -161,7 +161,9 @@ def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, 
     return two_way_jackknife(lambda a, b: mean_between(S[np.ix_(a, b)], "include"), *S.shape, level)
 
 
-def two_way_jackknife(statistic: Callable[[list, list], Any], m_a: int, m_b: int, level: float = 0.95) -> Interval:
+def two_way_jackknife(
+    statistic: Callable[[list, list], Any], m_a: int, m_b: int, level: float | int = 0.95
+) -> Interval:
     """Interval of a statistic of two independent groups: variance = jackknife over a's seeds + over b's seeds."""
     _check_level(level)
     a, b = list(range(m_a)), list(range(m_b))
@@ -192,7 +194,7 @@ def contrast(
 
 
 def contrast_interval(
-    S_aa: Any, S_bb: Any, S_ab: Any, *, direction: str = "similarity", paired: bool = True, level: float = 0.95
+    S_aa: Any, S_bb: Any, S_ab: Any, *, direction: str = "similarity", paired: bool = True, level: float | int = 0.95
 ) -> Interval:
     """`contrast` with its interval over seeds.
 

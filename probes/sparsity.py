@@ -13,7 +13,7 @@ def _invariances(threshold: float) -> frozenset[str]:
     return frozenset({"permutation"} | ({"isotropic-scaling"} if threshold == 0 else set()))
 
 
-def sparsity(threshold: float = 0.0) -> SingleProbe:
+def sparsity(threshold: float | int = 0.0) -> SingleProbe:
     """Share of activations that are silent.
 
         sparsity = #{(i, j): |x_ij| ≤ threshold} / (n d)
@@ -46,7 +46,7 @@ def sparsity(threshold: float = 0.0) -> SingleProbe:
     return SingleProbe(info, value)
 
 
-def dead_units(threshold: float = 0.0) -> SingleProbe:
+def dead_units(threshold: float | int = 0.0) -> SingleProbe:
     """Share of units that are silent for every stimulus.
 
         dead = #{j: |x_ij| ≤ threshold for all i} / d

@@ -180,7 +180,7 @@ def spectrum_exponent(low: int = 10, high: int = 50) -> SingleProbe:
         citation="Stringer, Pachitariu, Steinmetz, Carandini, Harris 2019, doi 10.1038/s41586-019-1346-5",
         range=(0.0, np.inf),
         convention=f"ranks {low} to {high}, plain (not cross-validated) eigenvalues, least squares in log-log",
-        traps="Biased low when stimuli are few (with 500 units, a true 1.0 reads about .89 at 200 stimuli, .97 at 1000). "
+        traps="Biased low when stimuli are few: at 500 units a true 1.0 reads .89 with 200 stimuli, .97 with 1000. "
         "The eigenvalues are not independent, so r2 is no evidence for a power law and the fit has no standard error: "
         "take the spread over seeds.",
         params=(("low", int(low)), ("high", int(high))),

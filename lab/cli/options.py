@@ -10,9 +10,7 @@ import click
 SCHEMA = 1
 """Version of every JSON answer; keys are only ever added within one."""
 
-store_option = click.option(
-    "--store", metavar="DIR", help="Where runs are kept. [default: $LAB_STORE, else ./results]"
-)
+store_option = click.option("--store", metavar="DIR", help="Where runs are kept. [default: $LAB_STORE, else ./results]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 device_option = click.option(
     "--device", type=click.Choice(["cpu", "gpu", "tpu"]), help="Where to compute. [default: the best JAX finds]"
@@ -47,3 +45,28 @@ def print_table(columns: list[str], rows: list[list[str]], right: set[str] = fro
             for cell, width, name in zip(row, widths, columns, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def find_runs(store: Any, texts: tuple[str, ...] | list[str]) -> list:
+    """Finished runs by id, by an unambiguous part of it, or by the name of their rule where only one run has it.
+
+    Raises:
+        runs.RunNotFound: none or several fit, or the run is incomplete.
+    """
+    from lab.summary import rule_name
+    from runs import RunError, RunNotFound
+
+    by_rule: dict[str, list] = {}
+    for folder in store.list():
+        try:
+            by_rule.setdefault(rule_name(folder.spec.rule), []).append(folder)
+        except RunError:
+            continue  # a damaged run is nobody's rule; named by its id, it says what is wrong with it
+    found = []
+    for text in texts:
+        fits = by_rule.get(text, [])
+        if len(fits) > 1:
+            names = ", ".join(folder.id for folder in fits)
+            raise RunNotFound(f"{len(fits)} runs have the rule '{text}': {names}; name one (`lab runs` describes them)")
+        found.append((fits[0] if fits else store.find(text)).require_complete())
+    return found

@@ -11,7 +11,9 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
 
 @click.command(short_help="Train a network with a learning rule and store the run.")
 @click.option("--rule", default="bp", show_default=True, help="A rule of `lab rules`, or your own: ./my_rule.py.")
-@click.option("--arch", default="mlp(256,128)", show_default=True, help="mlp(widths...) or conv(channels..., dense=(...)).")
+@click.option(
+    "--arch", default="mlp(256,128)", show_default=True, help="mlp(widths...) or conv(channels..., dense=(...))."
+)
 @click.option("--data", "data", default="mnist", show_default=True, help="A data set of `lab data`.")
 @click.option("--optimizer", help="adam(lr), adamw(lr) or sgd(lr, momentum=0.9). [default: the rule's recipe]")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Passes over the training examples.")
@@ -92,7 +94,9 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
 def print_summary(answer: dict, stored: bool) -> None:
     """What `lab train` says at its end; the last line is the run's folder."""
     n = len(answer["seeds"])
-    click.echo(f"{answer['rule_call']} on {answer['data']}, {answer['arch']}, {answer['optimizer']}, {answer['epochs']} epochs")
+    click.echo(
+        f"{answer['rule_call']} on {answer['data']}, {answer['arch']}, {answer['optimizer']}, {answer['epochs']} epochs"
+    )
     click.echo(f"  test accuracy       {percent(answer['test_accuracy'])}  (n = {n} seeds)")
     click.echo(f"  validation accuracy {percent(answer['validation_accuracy'])}")
     for layer, accuracy in answer["test_readout_accuracy"].items():

@@ -16,9 +16,13 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
 @click.option("--arch", default="mlp(256,128)", show_default=True, help="The network to tune for.")
 @click.option("--data", "data", default="mnist", show_default=True, help="The data set to tune for.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of every trial.")
-@click.option("--seeds", default="1000,1001", show_default=True, help="Seeds of every trial; not those you will report.")
+@click.option(
+    "--seeds", default="1000,1001", show_default=True, help="Seeds of every trial; not those you will report."
+)
 @click.option("--train-size", type=int, help="Train on fewer examples.")
-@click.option("--save", type=click.Path(path_type=Path), help="Recipe file to write. [default: recipes.toml in the store]")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Recipe file to write. [default: recipes.toml in the store]"
+)
 @device_option
 @store_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -78,7 +82,10 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
     if as_json:
         print_json({"recipe": vars(recipe), "file": str(path)})
         return
-    rows = [[f"{rate:g}", f"{100 * mean:.2f} %", "best" if i == best else ""] for i, (rate, mean) in enumerate(zip(GRID, means, strict=True))]
+    rows = [
+        [f"{rate:g}", f"{100 * mean:.2f} %", "best" if i == best else ""]
+        for i, (rate, mean) in enumerate(zip(GRID, means, strict=True))
+    ]
     print_table(["learning rate", "validation accuracy", ""], rows, right={"learning rate", "validation accuracy"})
     if recipe.edge:
         click.echo("The best lies at the edge of the grid; a better one may lie outside it.", err=True)

@@ -73,15 +73,15 @@ def test_exponent_of_an_exact_power_law_is_recovered():
 
 
 def test_exponent_is_biased_low_when_stimuli_are_few():
-    """Gaussian features of width 500 with λ_i = 1/i. Another code measured .915, .927 and .949 on one draw each at
-    n = 200, 500, 1000; one draw spreads by .02, so the mean of several lies within .04 of it."""
+    """Gaussian features of width 500 with λ_i = 1/i. Another code measured .915 and .949 on one draw each at
+    n = 200 and 1000; one draw spreads by .02, so the mean of several lies within .04 of it."""
     means = {}
-    for n in (200, 500, 1000):
-        draws = [np.random.default_rng(seed).standard_normal((n, 500)) for seed in range(6)]
+    for n in (200, 1000):
+        draws = [np.random.default_rng(seed).standard_normal((n, 500)) for seed in range(4)]
         values = [PROBES["spectrum-exponent"]().value(Z * np.arange(1, 501.0) ** -0.5)["value"] for Z in draws]
         means[n] = np.mean(values)
-    assert means[200] < means[500] < means[1000] < 1.0
-    assert means == pytest.approx({200: 0.915, 500: 0.927, 1000: 0.949}, abs=0.04)
+    assert means[200] < means[1000] < 1.0
+    assert means == pytest.approx({200: 0.915, 1000: 0.949}, abs=0.04)
 
 
 def test_counts_of_silence():

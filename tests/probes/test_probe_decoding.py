@@ -75,11 +75,11 @@ def test_accuracy_equals_an_independent_ridge_classifier(classes, d, ridge):
     assert PROBES["linear-probe"](ridge=ridge).value(X, y)["value"] == correct / len(y)
 
 
-@pytest.mark.parametrize("d", [15, 150])
+@pytest.mark.parametrize("d", [15, 60])
 def test_strength_is_the_one_that_leave_one_out_prefers(d):
     """An independent leave-one-out ridge, refitted for every left-out stimulus, chooses the same strengths."""
     X, y = world(n=60, d=d)
-    ridges = (1e-3, 1e-1, 1.0, 10.0)
+    ridges = tuple(np.logspace(-2, 1, 31))  # fine, so that a slightly wrong error would choose another one
     log_chosen = []
     for train, Z in training_sets(X, y, 3):
         Zt, T = Z[train], np.eye(3)[y[train]]

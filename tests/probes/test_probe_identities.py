@@ -203,6 +203,25 @@ def test_ties_go_to_the_lower_row():
     assert not picked.diagonal().any()
 
 
+def test_rows_in_one_direction_tie_although_rounding_tells_them_apart():
+    """Multiples of one row have cosines that differ in the last bit; the neighbour must still be the lowest row."""
+    from probes.neighbours import cosines, nearest
+
+    rng = np.random.default_rng(0)
+    ray = rng.standard_normal(7)
+    X = np.concatenate([np.outer(np.exp(rng.standard_normal(30)), ray), rng.standard_normal((5, 7))])
+    picked = nearest(cosines(X), 1)
+    assert [int(np.argmax(row)) for row in picked[:30]] == [1] + [0] * 29
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_prepared_arrays_are_read_only_because_pairs_share_them(name):
+    p = PROBES[name]().prepare(arrays()[0])
+    for array in p.arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
 def test_input_is_not_written_to_and_integers_and_float32_are_accepted():
     X, Y = arrays()
     before = X.copy()

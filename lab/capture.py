@@ -1,0 +1,146 @@
+"""Representations of stored networks on fixed stimuli."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import optax
+
+from algorithms import RULES, Rule
+from lab.callstring import bind, build, parse
+from lab.datasets.dataset import Dataset, as_float, balanced_order
+from lab.datasets.sources import load
+from lab.errors import LabError, UsageError
+from lab.networks import ARCHITECTURES, Network
+from lab.request import load_user_factory
+from lab.summary import last_values
+from lab.training import Trainer, cohorts, on_device
+from runs import RunFolder, diverged_seeds, list_checkpoints, load_checkpoint, unflatten_like
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """The inputs on which representations are compared: the first n test images of a fixed, class-balanced order.
+
+    Attributes:
+        x, y: inputs as stored, and their labels.
+        data_sha256: hash of the data set they come from.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    data_sha256: str
+
+
+def stimuli(dataset: Dataset, n: int) -> Stimuli:
+    """The first n of the test set's fixed class-balanced order; the same for every run and every command.
+
+    Raises:
+        UsageError: fewer than 10, or more than there are.
+    """
+    if not 10 <= n <= len(dataset.test_y):
+        raise UsageError(f"--stimuli {n}: give 10 to {len(dataset.test_y)}, the size of {dataset.name}'s test set")
+    rows = balanced_order(dataset.test_y)[:n]
+    return Stimuli(dataset.test_x[rows], dataset.test_y[rows], dataset.sha256)
+
+
+def reopen(folder: RunFolder, dataset: Dataset) -> tuple[Rule, Network]:
+    """The rule and network of a stored run, from its spec and, for a user's rule, the source stored with it."""
+    spec = folder.spec
+    if dataset.sha256 != spec.data_sha256:
+        raise LabError(f"{folder.id} was trained on another version of {spec.data} (its hash differs); train it again")
+    if spec.sources:
+        path = next((folder.path / "source" / "rule").glob("*.py"))
+        factory, _ = load_user_factory(path)
+        bound = bind(parse(spec.rule, folder.id), factory, folder.id)
+        rule = factory(*bound.args, **bound.kwargs)
+    else:
+        rule, _ = build(spec.rule, RULES, folder.id)
+    make_net, _ = build(spec.arch, ARCHITECTURES, folder.id)
+    return rule, make_net(dataset.input_shape, dataset.classes)
+
+
+def final_step(folder: RunFolder) -> int:
+    """The last step of a finished run."""
+    return list_checkpoints(folder, 0)[-1]
+
+
+def sound_seeds(folder: RunFolder) -> list[int]:
+    """Seeds that did not diverge: only they have a representation. Those that did are counted, not compared."""
+    bad = diverged_seeds(folder.manifest)
+    return [seed for seed in folder.spec.seeds if seed not in bad]
+
+
+def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> dict[str, dict[int, np.ndarray]]:
+    """Hidden representations of every sound seed of a run at a stored step.
+
+    Returns:
+        layer -> seed -> float64 array (stimuli × units); feature maps are flattened to height·width·channels units.
+    """
+    rule, net = reopen(folder, dataset)
+    spec = folder.spec
+    # Only shapes are asked of it, and the optimiser's memory is not stored.
+    trainer = Trainer(rule, net, optax.identity(), spec.batch, spec.cohort)
+    sound = set(sound_seeds(folder))
+    examples = on_device(dataset.train_x[: spec.batch], dataset.train_y[: spec.batch])
+
+    def template(seeds):
+        blank = jax.eval_shape(trainer.start, seeds, examples)
+        return {"params": blank.params, "rule_state": blank.rule_state}
+
+    forward = trainer.over_cohort(lambda kept, x: rule.forward(net, kept["params"], kept["rule_state"], as_float(x)), 1)
+    layers: dict[str, dict[int, np.ndarray]] = {name: {} for name in net.hidden}
+    for index, cohort in enumerate(cohorts(spec.seeds, spec.cohort)):
+        arrays, _ = load_checkpoint(folder, index, step)
+        kept = unflatten_like(template(trainer.seeds(cohort)), arrays)
+        shown = [jax.device_get(forward(kept, seen.x[i : i + 500]).hidden) for i in range(0, len(seen.x), 500)]
+        for layer, parts in zip(net.hidden, zip(*shown, strict=True), strict=True):
+            whole = np.concatenate(parts, axis=1).astype(np.float64)
+            for seed, h in zip(cohort, whole, strict=False):
+                if seed in sound:
+                    layers[layer][seed] = h.reshape(len(h), -1)
+    return layers
+
+
+def matched_steps(folders: list[RunFolder], match: str) -> list[int]:
+    """Which stored step of each run is compared.
+
+    "steps": the last of each. "accuracy": the stored step whose mean validation accuracy comes nearest to the lowest
+    final one among the runs, so that a well trained network is not compared with a badly trained one.
+    """
+    if match == "steps":
+        return [final_step(folder) for folder in folders]
+    target = min(mean_accuracy(folder, final_step(folder)) for folder in folders)
+    return [
+        min(list_checkpoints(folder, 0), key=lambda step: abs(mean_accuracy(folder, step) - target))
+        for folder in folders
+    ]
+
+
+def mean_accuracy(folder: RunFolder, step: int) -> float:
+    """Mean validation accuracy over seeds at a step."""
+    table = folder.read_table("metrics")
+    rows = table[(table["metric"] == "validation_accuracy") & (table["step"] == step)]
+    return float(rows["value"].mean())
+
+
+def test_accuracy(folder: RunFolder) -> float:
+    """Mean test accuracy over seeds after the last step."""
+    values = [v for v in last_values(folder, "test_accuracy").values() if v is not None]
+    return float(np.mean(values))
+
+
+def dataset_of(folders: list[RunFolder]) -> Dataset:
+    """The one data set that all runs were trained on.
+
+    Raises:
+        UsageError: they were trained on different ones.
+    """
+    names = {folder.spec.data_sha256: folder.spec.data for folder in folders}
+    if len(names) > 1:
+        raise UsageError(
+            f"these runs were trained on different data ({', '.join(names.values())}); compare runs on one"
+        )
+    return load(next(iter(names.values())))

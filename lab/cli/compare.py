@@ -1,0 +1,151 @@
+"""`lab compare`: how alike two rules' networks are, beside everything that says whether it means anything."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import click
+
+from lab.cli.options import find_runs, json_option, open_store, print_json, print_table, store_option
+
+MATCHES = click.Choice(["steps", "accuracy"])
+
+
+@click.command(short_help="Compare the representations of stored runs.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option(
+    "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
+    help="A pair probe of `lab probes`; may be repeated.",
+)  # fmt: skip
+@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
+@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
+@click.option(
+    "--permutations", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Draws of each null."
+)
+@click.option(
+    "--match", type=MATCHES, default="steps", show_default=True, help="Compare at the last step, or at equal accuracy."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@store_option
+@json_option
+def compare(runs, measures, layers, stimuli, permutations, match, as_csv, store, as_json) -> None:
+    """Compare the hidden representations of stored runs, block by block; train nothing.
+
+    RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. For every pair of
+    rules the table gives the similarity between networks of different seeds, and beside it: the same between networks
+    that started from the same weights; the ceiling (same rule, other seed) of each rule; each rule's networks against
+    their own start; the global and the within-class permutation null; and the rule effect: by how much networks of
+    two rules are less alike than networks of one. Intervals (95 %) are over seeds.
+
+    \b
+    Examples:
+        lab compare bp fa
+        lab compare bp fa dfa --measure mutual-knn --measure 'rsa()' --csv
+        lab compare bp es --match accuracy
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; give one")
+    from lab.device import prepare
+
+    prepare()
+    from lab.comparison import Plan, compare_runs
+
+    where = open_store(store)
+    folders = find_runs(where, runs)
+    plan = Plan(tuple(measures), stimuli, permutations, match, tuple(layers) or None)
+    comparison = compare_runs(folders, plan, where, lambda line: click.echo(line, err=True))
+    if as_csv:
+        click.echo(comparison.rows.to_csv(index=False), nl=False)
+    elif as_json:
+        print_json(
+            {
+                "comparison": comparison.id,
+                **comparison.about,
+                "rows": json.loads(comparison.rows.to_json(orient="records")),
+            }
+        )
+    else:
+        print_comparison(comparison)
+
+
+def print_comparison(comparison) -> None:
+    """The table for people: one block per measure and layer, and what was matched underneath."""
+    rows = comparison.rows
+    first = rows.iloc[0]
+    columns = [
+        "rules",
+        "between [95 %]",
+        "same start",
+        "ceilings",
+        "untrained",
+        "global null",
+        "within-class null",
+        "rule effect [95 %]",
+    ]
+    for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
+        click.echo(f"{measure} ({block.iloc[0]['direction']}), {layer}")
+        print_table(columns, [_line(row) for _, row in block.iterrows()])
+        click.echo("")
+    click.echo(
+        f"n = {first['n']} test stimuli; {_counts(rows)}; intervals over seeds; layers compared with their namesakes; "
+        f"{first['permutations']} permutations, p in brackets."
+    )
+    for label, step, accuracy in _matched(rows):
+        click.echo(f"{label}: step {step}, validation accuracy {100 * accuracy:.2f} %")
+    click.echo(
+        {"steps": "Matched by nothing but the end of training.", "accuracy": "Matched by validation accuracy."}[
+            first["match"]
+        ]
+    )
+    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+        click.echo(f"note: {note}")
+    click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
+    click.echo(
+        "rule effect: ceiling minus between (for a distance, the reverse): above 0, rules differ more than seeds do."
+    )
+
+
+def _line(row) -> list[str]:
+    return [
+        f"{row['rule_a']} - {row['rule_b']}",
+        _interval(row, "between"),
+        _number(row["same_start"]),
+        f"{_number(row['ceiling_a'])} / {_number(row['ceiling_b'])}",
+        f"{_number(row['untrained_a'])} / {_number(row['untrained_b'])}",
+        _null(row, "global"),
+        _null(row, "within"),
+        _interval(row, "rule_effect", sign="+"),
+    ]
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "undefined" if math.isnan(value) else f"{value:{sign}.3f}"
+
+
+def _interval(row, name: str, sign: str = "") -> str:
+    if math.isnan(row[f"{name}_low"]):
+        return _number(row[name], sign)
+    return f"{_number(row[name], sign)} [{_number(row[f'{name}_low'], sign)}, {_number(row[f'{name}_high'], sign)}]"
+
+
+def _null(row, kind: str) -> str:
+    p = row[f"null_{kind}_p"]
+    return _number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" (p = {p:.3f})")
+
+
+def _counts(rows) -> str:
+    seeds = sorted(set(rows["seeds"]))
+    diverged = dict(zip(rows["rule_a"], rows["diverged_a"], strict=True)) | dict(
+        zip(rows["rule_b"], rows["diverged_b"], strict=True)
+    )
+    lost = sum(diverged.values())
+    return f"{' or '.join(map(str, seeds))} seeds per rule" + (f", {lost} diverged and left out" if lost else "")
+
+
+def _matched(rows):
+    seen = {}
+    for side in ("a", "b"):
+        for row in rows.itertuples():
+            seen[getattr(row, f"rule_{side}")] = (getattr(row, f"step_{side}"), getattr(row, f"accuracy_{side}"))
+    return [(label, *rest) for label, rest in seen.items()]

@@ -1,0 +1,192 @@
+"""`lab runs`: what the store holds."""
+
+from __future__ import annotations
+
+import click
+
+from lab.cli.options import json_option, open_store, print_json, print_table, store_option
+
+
+@click.group(invoke_without_command=True, short_help="List, show, compare, verify and remove stored runs.")
+@store_option
+@json_option
+@click.pass_context
+def runs(ctx, store, as_json) -> None:
+    """The stored runs; without a subcommand, lists them.
+
+    \b
+    Examples:
+        lab runs
+        lab runs show fa-mnist
+        lab runs diff bp-mnist fa-mnist
+        lab runs verify
+        lab runs rm fa-mnist-mlp-256-128-edb73ce190
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    where = open_store(store)
+    rows = [describe(folder) for folder in where.list()]
+    if as_json:
+        print_json({"store": str(where.root), "runs": rows})
+        return
+    if not rows:
+        click.echo(f"no runs in {where.root} yet; `lab train --rule fa` makes one", err=True)
+        return
+    columns = ["run", "status", "rule", "optimizer", "epochs", "seeds", "test accuracy", "size"]
+    print_table(
+        columns,
+        [
+            [row[c.replace(" ", "_")] if isinstance(row[c.replace(" ", "_")], str) else shown(c, row) for c in columns]
+            for row in rows
+        ],
+        right={"epochs", "seeds", "size", "test accuracy"},
+    )
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['run']}: {row['problem']}", err=True)
+
+
+def shown(column: str, row: dict) -> str:
+    """A cell of the listing."""
+    value = row[column.replace(" ", "_")]
+    if value is None:
+        return "-"
+    if column == "size":
+        return f"{value / 1e6:.1f} MB"
+    return f"{100 * value:.2f} %" if column == "test accuracy" else str(value)
+
+
+def describe(folder) -> dict:
+    """One line on a run; whatever is unreadable is left out, never raised."""
+    from lab.summary import rule_name, summarise
+    from runs import RunError
+
+    row = {"run": folder.id, "status": folder.status, "problem": folder.problem, "size": folder.size()}
+    row |= dict.fromkeys(("rule", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"))
+    try:
+        spec = folder.spec
+        row |= {"rule": rule_name(spec.rule), "arch": spec.arch, "data": spec.data, "epochs": spec.epochs}
+        row |= {
+            "optimizer": spec.optimizer.partition(", b1")[0] + (")" if ", b1" in spec.optimizer else ""),
+            "seeds": len(spec.seeds),
+        }
+        if row["status"] in ("complete", "diverged"):
+            row["test_accuracy"] = summarise(folder)["test_accuracy"]["mean"]
+    except RunError:
+        pass  # `status` and `problem` have said so already
+    return row
+
+
+@runs.command()
+@click.argument("run")
+@store_option
+@json_option
+def show(run, store, as_json) -> None:
+    """Show what was asked of RUN, how it was made, and its numbers.
+
+    \b
+    Examples:
+        lab runs show fa-mnist
+    """
+    from dataclasses import asdict
+
+    from lab.cli.train import print_summary
+    from lab.summary import summarise
+
+    folder = open_store(store).find(run)
+    spec = asdict(folder.spec)
+    finished = folder.status in ("complete", "diverged")
+    summary = summarise(folder) if finished else None
+    manifest = (
+        {k: v for k, v in folder.manifest.items() if k != "files"}
+        if folder.status != "incomplete" or (folder.path / "manifest.json").exists()
+        else {}
+    )
+    if as_json:
+        print_json({"run": folder.id, "status": folder.status, "spec": spec, "manifest": manifest, "summary": summary})
+        return
+    click.echo(f"{folder.id}: {folder.status}" + (f" ({folder.problem})" if folder.problem else ""))
+    for name, value in spec.items():
+        click.echo(f"  {name:<16} {value}")
+    for name in ("started", "finished", "device", "precision", "commit", "command"):
+        click.echo(f"  {name:<16} {manifest.get(name)}")
+    chosen = manifest.get("chosen_by", {}).get("optimizer", {})
+    click.echo(f"  {'chosen by':<16} {chosen.get('source', '-')}")
+    for rate, value in zip(chosen.get("grid", ()), chosen.get("validation_accuracy", ()), strict=True):
+        click.echo(f"  {'':<16} learning rate {rate:g}: validation accuracy {100 * value:.2f} %")
+    if summary:
+        print_summary(summary, stored=True)
+
+
+@runs.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@store_option
+@json_option
+def diff(run_a, run_b, store, as_json) -> None:
+    """Show only what was asked differently of two runs.
+
+    \b
+    Examples:
+        lab runs diff bp-mnist fa-mnist
+    """
+    import runs as room
+
+    where = open_store(store)
+    a, b = where.find(run_a), where.find(run_b)
+    differing = room.diff(a.spec, b.spec)
+    if as_json:
+        print_json({"a": a.id, "b": b.id, "diff": {name: list(pair) for name, pair in differing.items()}})
+    elif not differing:
+        click.echo("the two runs were asked for in the same words")
+    else:
+        print_table(["field", a.id, b.id], [[name, str(left), str(right)] for name, (left, right) in differing.items()])
+
+
+@runs.command()
+@click.argument("run", nargs=-1)
+@store_option
+@json_option
+@click.pass_context
+def verify(ctx, run, store, as_json) -> None:
+    """Read every file of RUNs (of all, if none is named) and compare it with the checksum written at the end.
+
+    Exit code 1 if anything is not as it was written.
+
+    \b
+    Examples:
+        lab runs verify
+        lab runs verify fa-mnist
+    """
+    where = open_store(store)
+    folders = [where.find(text) for text in run] if run else where.list()
+    found = {folder.id: {"status": folder.status, "problems": folder.verify()} for folder in folders}
+    if as_json:
+        print_json({"runs": found})
+    else:
+        for name, entry in found.items():
+            click.echo(
+                f"{name}: {'; '.join(entry['problems']) or 'sound'}"
+                + (" (incomplete)" if entry["status"] == "incomplete" else "")
+            )
+    if any(entry["problems"] for entry in found.values()):
+        ctx.exit(1)
+
+
+@runs.command()
+@click.argument("run", nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@store_option
+def rm(run, yes, store) -> None:
+    """Delete RUNs for good.
+
+    \b
+    Examples:
+        lab runs rm fa-mnist-mlp-256-128-edb73ce190
+    """
+    where = open_store(store)
+    folders = [where.find(text) for text in run]
+    for folder in folders:
+        if yes or click.confirm(f"delete {folder.id} ({folder.size() / 1e6:.1f} MB) for good?"):
+            where.remove(folder)
+            click.echo(f"deleted {folder.id}", err=True)

@@ -1,0 +1,133 @@
+"""What every figure is made of: a canvas of exact width, the table of what it shows, and the words of its caption."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.errors import LabError
+from lab.figures.style import Style
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished figure.
+
+    Attributes:
+        figure: matplotlib's Figure, of the style's exact width.
+        table: every number in it, and no other.
+        caption: what a reader must know: n, seeds, unit of the interval, K, measure, what was matched, what is missing.
+        style: the style it was drawn in; saving needs it too.
+    """
+
+    figure: Any
+    table: Any
+    caption: str
+    style: Style
+
+
+def new_figure(style: Style, height_in: float):
+    """An empty figure of the style's width, off any screen; the height is what content wants, within the style's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.width_in, style.height_in or min(height_in, style.max_height_in)))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def trim_height(figure, style: Style) -> None:
+    """Cut empty paper above and below panels whose shape is fixed; the width stays exact."""
+    if style.height_in:
+        return
+    for _ in range(2):  # the layout moves a little when the paper shrinks
+        figure.draw_without_rendering()
+        used = figure.get_tightbbox()
+        figure.set_figheight(min(used.height + 0.06, style.max_height_in))
+
+
+def columns_of(panels: int, room_in: float, style: Style) -> int:
+    """How many panels stand side by side: as many as stay readable, in rows as even as can be."""
+    most = max(1, min(panels, int(room_in / style.panel_in)))
+    rows = -(-panels // most)
+    return -(-panels // rows)
+
+
+def text_width_in(text: str, size_pt: float) -> float:
+    """About how wide a text is; sans-serif letters are a little over half as wide as high."""
+    return max((len(line) for line in text.split("\n")), default=0) * 0.58 * size_pt / 72
+
+
+def wrapped(label: str, letters: int = 16) -> str:
+    """A rule's label on short lines: the rule's name stays whole on the first."""
+    name, bracket, rest = label.partition(" [")
+    return "\n".join([name, *textwrap.wrap("[" + rest, letters)]) if bracket else label
+
+
+def only_measure(table) -> tuple[str, str]:
+    """Name and direction of the one measure in a table.
+
+    Raises:
+        LabError: there are several, or nothing to draw.
+    """
+    if table.empty:
+        raise LabError(
+            "there is nothing to draw: the comparison has no rows; compare runs with at least one sound seed"
+        )
+    names = list(dict.fromkeys(table["measure"]))
+    if len(names) > 1:
+        raise LabError(f"a figure shows one measure, and there are {len(names)} here ({', '.join(names)}); choose one")
+    return names[0], table["direction"].iloc[0]
+
+
+def direction_words(direction: str) -> str:
+    return "similarity: larger is more alike" if direction == "similarity" else "distance: smaller is more alike"
+
+
+MATCHED = {
+    "steps": "Matched: steps (every network after its last step)",
+    "accuracy": "Matched: accuracy (every rule at the stored step whose validation accuracy is nearest to the lowest "
+    "final one)",
+}
+
+
+def match_words(rows) -> str:
+    """What was made equal before comparing, with the accuracies that resulted where they are known."""
+    match = rows["match"].iloc[0]
+    accuracy = {}
+    for side in "ab":
+        accuracy |= dict(zip(rows[f"rule_{side}"], rows[f"accuracy_{side}"], strict=True))
+    known = ", ".join(f"{rule} {100 * value:.1f} %" for rule, value in accuracy.items() if value == value)
+    return MATCHED.get(match, f"Matched: {match}") + (f"; validation accuracy {known}." if known else ".")
+
+
+def seed_words(seeds: dict[str, int]) -> str:
+    """`5 seeds per rule`, or how many each has where they differ."""
+    counts = set(seeds.values())
+    if len(counts) == 1:
+        count = counts.pop()
+        return f"{count} seed{'s' * (count != 1)} per rule"
+    return "seeds: " + ", ".join(f"{rule} {count}" for rule, count in seeds.items())
+
+
+def diverged_words(rows) -> list[str]:
+    """Seeds that are not in the figure because training diverged, per rule; such columns may be absent."""
+    lost: dict[str, int] = {}
+    for side in "ab":
+        if f"diverged_{side}" in rows:
+            lost |= dict(zip(rows[f"rule_{side}"], rows[f"diverged_{side}"], strict=True))
+    lost = {rule: int(count) for rule, count in lost.items() if count == count and count > 0}
+    told = ", ".join(f"{count} of {rule}" for rule, count in lost.items())
+    return [f"Diverged and not compared: {told}."] if told else []
+
+
+def listed(items: Iterable[Any], most: int = 6) -> str:
+    """A few of many, for a caption."""
+    items = [str(item) for item in items]
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def sentences(parts: Sequence[str]) -> str:
+    return " ".join(part for part in parts if part)
