@@ -18,8 +18,8 @@ from lab.errors import LabError
 PACKAGED = Path(__file__).with_name("recipes.toml")
 """The recipes that come with the lab."""
 
-GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-"""The learning rates every rule is offered: the same five, so that no rule is tuned harder than another."""
+GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""The learning rates every rule is offered: the same six, so that no rule is tuned harder than another."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 def tune(device, store, save, quiet, as_json, **said) -> None:
-    """Train the rule at five learning rates of Adam (0.0001 to 0.01) and keep the best on the validation split.
+    """Train the rule at six learning rates of Adam (0.0001 to 0.03) and keep the best on the validation split.
 
     Every rule is offered the same grid and the same budget. The result is a recipe: `lab train` uses it from then
     on, and writes the whole search into the manifest of each run. Trials are ordinary runs, so a search that was

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import LabError
 from lab.figures.style import Style
+
+LETTER_EM = 0.57
+"""About how wide a letter of a sans-serif typeface is, in its size."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +48,53 @@ def trim_height(figure, style: Style) -> None:
     if style.height_in:
         return
     for _ in range(2):  # the layout moves a little when the paper shrinks
-        figure.draw_without_rendering()
+        check_room(figure, style)
         used = figure.get_tightbbox()
         figure.set_figheight(min(used.height + 0.06, style.max_height_in))
 
 
-def columns_of(panels: int, room_in: float, style: Style) -> int:
+def check_room(figure, style: Style) -> None:
+    """Lay the figure out, and refuse one whose panels come out too small to read.
+
+    Raises:
+        LabError: too many panels, rules or names for a page of this style.
+    """
+    with warnings.catch_warnings():
+        # This warning means that nothing was laid out at all; any other is for whoever runs the lab to see.
+        warnings.filterwarnings("ignore", message=".*constrained_layout not applied.*")
+        figure.draw_without_rendering()
+        least = 3 * style.font_pt / 72
+        sizes = [ax.get_position() for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"]
+        across, high = figure.get_size_inches()
+        small = any(box.width * across < least or box.height * high < least for box in sizes)
+        outside = figure.get_tightbbox()
+    if small or outside.height > high + 0.1 or outside.width > across + 0.1:
+        raise LabError(
+            f"this is too much for one page in style {style.name}; name fewer runs, or choose layers with --layer"
+        )
+
+
+def columns_of(panels: int, room_in: float, narrowest_in: float) -> int:
     """How many panels stand side by side: as many as stay readable, in rows as even as can be."""
-    most = max(1, min(panels, int(room_in / style.panel_in)))
+    most = max(1, min(panels, int(room_in / narrowest_in)))
     rows = -(-panels // most)
     return -(-panels // rows)
 
 
 def text_width_in(text: str, size_pt: float) -> float:
-    """About how wide a text is; sans-serif letters are a little over half as wide as high."""
-    return max((len(line) for line in text.split("\n")), default=0) * 0.58 * size_pt / 72
+    """About how wide a text is, before anything is drawn."""
+    return max((len(line) for line in text.split("\n")), default=0) * LETTER_EM * size_pt / 72
 
 
-def wrapped(label: str, letters: int = 16) -> str:
-    """A rule's label on short lines: the rule's name stays whole on the first."""
-    name, bracket, rest = label.partition(" [")
-    return "\n".join([name, *textwrap.wrap("[" + rest, letters)]) if bracket else label
+def short(label: str) -> str:
+    """A rule's label without what goes without saying: `fa [adam(0.01)]` of `fa [optimizer=adam(0.01)]`."""
+    return re.sub(r"\b\w+=(?=\w+\()", "", label)
+
+
+def wrapped(label: str, letters: int = 18) -> str:
+    """A rule's short label on lines of so many letters, with the rule's name alone on the first."""
+    name, bracket, rest = short(label).partition(" [")
+    return "\n".join([name, *textwrap.wrap("[" + rest, letters)]) if bracket else name
 
 
 def only_measure(table) -> tuple[str, str]:

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lab.figures.drawn import (
+    LETTER_EM,
     Drawn,
+    check_room,
     columns_of,
     direction_words,
     diverged_words,
@@ -24,6 +26,7 @@ from lab.figures.drawn import (
     seed_words,
     sentences,
     text_width_in,
+    wrapped,
 )
 from lab.figures.style import Style, drawing, rule_colour
 
@@ -114,7 +117,7 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], mea
     room = style.width_in - 5 * style.font_pt / 72
     legend_beside = len(chosen) == 1 and style.width_in > 5
     wanted = max(style.panel_in, 0.6 * len(layers) * widest)
-    columns = min(columns_of(len(chosen), room, style), max(1, int(room / wanted)))
+    columns = columns_of(len(chosen), room, wanted)
     lines = -(-len(chosen) // columns)
     free = lines * columns - len(chosen)
     panel = room / columns if len(chosen) > 1 else room * (0.62 if legend_beside else 1)
@@ -122,18 +125,21 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], mea
     legend_in = 0 if legend_beside or free else 5 * 1.5 * style.small_pt / 72
     figure = new_figure(style, lines * (tall + 0.35) + legend_in + 0.2)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    upright = panel * 0.95 / len(layers) < widest
+    tight = panel * 0.95 / len(layers) < widest
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if tight else {}
+    letters = int(0.95 * panel / (LETTER_EM * style.small_pt / 72))
     for k, (ax, pair) in enumerate(zip(axes.flat, chosen, strict=False)):
         here = table[(table["rule_a"] == pair[0]) & (table["rule_b"] == pair[1])]
         _panel(ax, here, pair, layers, style)
+        _heading(ax, pair, letters, style)
         below = k + columns >= len(chosen)
-        ax.set_xticks(range(len(layers)), layers if below else [""] * len(layers), rotation=90 if upright else 0)
+        ax.set_xticks(range(len(layers)), layers if below else [""] * len(layers), **turned)
     known = table[["value", "low", "high"]].to_numpy(dtype=float)
     known = known[np.isfinite(known)]
     if known.size:
         margin = 0.06 * max(float(np.ptp(known)), 1e-3)
         axes[0, 0].set_ylim(known.min() - margin, known.max() + margin)
-    figure.supylabel(f"{measure}\n({direction_words(direction)})", size=style.font_pt, multialignment="center")
+    figure.supylabel(f"{measure} ({direction})", size=style.font_pt)
     handles = _legend(style, table)
     for ax in axes.flat[len(chosen) :]:
         ax.axis("off")
@@ -142,8 +148,9 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], mea
     elif legend_beside:
         figure.legend(handles=handles, loc="outside right center")
     else:
-        wide = 0.4 + max(text_width_in(handle.get_label(), style.small_pt) for handle in handles)
-        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, int(style.width_in / wide)))
+        wide = 3.4 * style.small_pt / 72 + max(text_width_in(handle.get_label(), style.small_pt) for handle in handles)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns_of(len(handles), style.width_in, wide))
+    check_room(figure, style)
     return figure
 
 
@@ -167,7 +174,7 @@ def _panel(ax, here: pd.DataFrame, pair: tuple[str, str], layers: list[str], sty
                 values,
                 ".",
                 color=FAINT,
-                markersize=0.5 * style.marker_pt,
+                markersize=0.7 * style.marker_pt,
                 zorder=3.5,
                 markeredgewidth=0,
             )
@@ -179,7 +186,6 @@ def _panel(ax, here: pd.DataFrame, pair: tuple[str, str], layers: list[str], sty
                 _hatch(ax, x - HALF, 2 * HALF, style)
     ax.set_xlim(-0.5, len(layers) - 0.5)
     ax.tick_params(axis="x", length=0)
-    _heading(ax, pair, style)
 
 
 def _pair_value(ax, x: float, row: pd.Series, style: Style, filled: bool) -> None:
@@ -220,18 +226,23 @@ def _side(ax, of: pd.DataFrame, x: float, side: int, colour: str, style: Style) 
 
 def _hatch(ax, left: float, width: float, style: Style) -> None:
     """Mark what is undefined: an empty place would read as "nothing there"."""
-    ax.axvspan(left, left + width, facecolor="none", edgecolor=HATCHED, hatch="//////", linewidth=0, zorder=0.5)
+    ax.axvspan(left, left + width, facecolor="none", edgecolor=HATCHED, hatch=style.hatch, linewidth=0, zorder=0.5)
 
 
-def _heading(ax, pair: tuple[str, str], style: Style) -> None:
+def _heading(ax, pair: tuple[str, str], letters: int, style: Style) -> None:
     """The two rules above the panel, each on its side over a bar of its colour."""
     from matplotlib.patches import Rectangle
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
+    # Across in panels, upward in inches: the bar is as thick in every panel, whatever its height.
+    up = ax.figure.dpi_scale_trans + ScaledTranslation(0, 1, ax.transAxes)
+    thick = 0.5 * style.font_pt
     for k, name in enumerate(pair):
-        bar = Rectangle((k / 2, 1.0), 0.5, 0.03, transform=ax.transAxes, facecolor=rule_colour(name), clip_on=False)
-        ax.add_patch(bar)
-        text = name.replace(" [", "\n[")
-        ax.set_title(text, loc=("left", "right")[k], size=style.small_pt, pad=5, multialignment=("left", "right")[k])
+        at = {"transform": blended_transform_factory(ax.transAxes, up), "clip_on": False}
+        ax.add_patch(Rectangle((k / 2, 0), 0.5, thick / 72, facecolor=rule_colour(name), linewidth=0, **at))
+        other = max(len(line) for line in wrapped(pair[1 - k], letters // 2).split("\n"))
+        text, side = wrapped(name, max(8, letters - other - 1)), ("left", "right")[k]
+        ax.set_title(text, loc=side, size=style.small_pt, pad=thick + 0.25 * style.font_pt, multialignment=side)
 
 
 def _legend(style: Style, table: pd.DataFrame) -> list[Any]:
@@ -250,7 +261,7 @@ def _legend(style: Style, table: pd.DataFrame) -> list[Any]:
         Line2D([], [], label=QUANTITIES["null_within"], color=INK, linestyle=(0, (1, 1.2))),
     ]
     if table.loc[table["quantity"].isin(["between", "ceiling"]), "value"].isna().any():
-        handles.append(Patch(label="undefined", facecolor="none", edgecolor=HATCHED, hatch="//////", linewidth=0))
+        handles.append(Patch(label="undefined", facecolor="none", edgecolor=HATCHED, hatch=style.hatch, linewidth=0))
     return handles
 
 
@@ -273,18 +284,19 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
     worst = rows[["null_global_p", "null_within_p"]].max().max()
     return sentences(
         [
-            f"{measure} ({direction_words(direction)}) between networks of two rules, on n = {n} stimuli; {seed_words(seeds)}.",
+            f"{measure} ({direction_words(direction)}) between networks of two rules, on n = {n} stimuli; "
+            f"{seed_words(seeds)}.",
             f"Every rule is shown against {rules[0]}." if len(rules) > ALL_PAIRS else "",
-            "Filled: networks that differ in rule and seed; open: in rule only, from the same initial weights; small dots: "
-            "single pairs of networks. Bands and crosses stand on their rule's side: the same rule with another seed "
-            "(ceiling), and trained networks against their own initial weights.",
+            "Filled: networks that differ in rule and seed; open: in rule only, from the same initial weights; small "
+            "dots: single pairs of networks. Bands and crosses stand on their rule's side: the same rule with another "
+            "seed (ceiling), and trained networks against their own initial weights.",
             "Bars and bands: 95 % intervals over seeds, the unit of the experiment.",
             f"Dashed and dotted: means of the global and the within-class permutation null (K = {k}"
             + (f"; largest p = {worst:.2g})." if worst == worst else ").") if rows["null_global"].notna().any()
             or rows["null_within"].notna().any() else "No null was computed.",
             match_words(rows),
             f"No interval, for want of seeds: {listed(lacking)}." if len(bare) else "",
-            f"Undefined and not drawn (hatched where a rule's or a pair's place stays empty): {listed(dict.fromkeys(names))}."
+            f"Undefined and not drawn (hatched where a place stays empty): {listed(dict.fromkeys(names))}."
             if names else "",
             *diverged_words(rows),
         ]

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from lab.errors import LabError
-from lab.figures.drawn import Drawn, columns_of, listed, new_figure, seed_words, sentences, text_width_in
+from lab.figures.drawn import (
+    Drawn,
+    check_room,
+    columns_of,
+    listed,
+    new_figure,
+    seed_words,
+    sentences,
+    short,
+    text_width_in,
+)
 from lab.figures.style import Style, drawing, looks
 
 ABOUT = "validation accuracy over training, and the angle of each rule's step to the true gradient, block by block"
@@ -67,11 +77,13 @@ def _drawn(style: Style, table: pd.DataFrame, rules: list[str]):
         ax.set_title(block)
         ax.set(ylim=(-2, top), yticks=range(0, int(top) + 1, 30))
     handles = [
-        Line2D([], [], color=look[r].colour, marker=look[r].marker, linestyle=look[r].dashes, label=r) for r in rules
+        Line2D([], [], color=look[r].colour, marker=look[r].marker, linestyle=look[r].dashes, label=short(r))
+        for r in rules
     ]
-    wide = max(text_width_in(rule, style.small_pt) for rule in rules) + 4 * style.small_pt / 72
-    columns = max(1, min(len(rules), int(style.width_in / wide)))
+    wide = max(text_width_in(short(rule), style.small_pt) for rule in rules) + 4 * style.small_pt / 72
+    columns = columns_of(len(rules), style.width_in, wide)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    check_room(figure, style)
     return figure
 
 
@@ -79,30 +91,37 @@ def _axes(style: Style, blocks: list[str]):
     """Accuracy beside the angles on a wide page, above them in a column; angles share their axis."""
     if not blocks:
         figure = new_figure(style, min(0.6 * style.width_in, 2.6) + 0.4)
-        return figure.subplots(), [], figure
+        accuracy = figure.subplots()
+        accuracy.set_xlabel("step")
+        return accuracy, [], figure
     if style.width_in > WIDE_IN:
-        room = style.width_in * 0.62
-        columns = columns_of(len(blocks), room, style)
+        columns = columns_of(len(blocks), 3.0, 1.0)  # three blocks a row
         lines = -(-len(blocks) // columns)
-        figure = new_figure(style, 0.4 + (2.0 if lines == 1 else 1.55 * lines))
-        left, right = figure.add_gridspec(1, 2, width_ratios=(0.36, 0.64))
+        figure = new_figure(style, 0.4 + (2.0 if lines == 1 else 1.5 * lines))
+        left, right = figure.add_gridspec(1, 2, width_ratios=(1, 0.45 + 0.55 * columns))
     else:
-        columns = columns_of(len(blocks), style.width_in - 0.2, style)
+        columns = columns_of(len(blocks), 3.0, 1.0)
         lines = -(-len(blocks) // columns)
         figure = new_figure(style, 2.1 + 1.45 * lines)
         left, right = figure.add_gridspec(2, 1, height_ratios=(1.5, 1.2 * lines))
     accuracy = figure.add_subplot(left)
+    accuracy.set_xlabel("step")
     axes = right.subgridspec(lines, columns).subplots(sharex=False, sharey=True, squeeze=False)
     for k, ax in enumerate(axes.flat):
         if k >= len(blocks):
             ax.remove()
-        elif k % columns == 0:
+            continue
+        if k % columns == 0:
             ax.set_ylabel("angle to gradient (°)")
+        if k + columns >= len(blocks):
+            ax.set_xlabel("step")
     return accuracy, list(axes.flat[: len(blocks)]), figure
 
 
 def _curve(ax, of: pd.DataFrame, look, style: Style) -> None:
     """One rule's mean with its band; steps where no seed has a value break the line."""
+    if of["mean"].isna().all():
+        return
     line = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
     ax.fill_between(of["step"], of["low"], of["high"], color=look.colour, alpha=0.2, linewidth=0)
     ax.plot(
@@ -120,7 +139,6 @@ def _accuracy_axis(ax) -> None:
 def _step_axis(ax, steps: list[int], style: Style) -> None:
     """Logarithmic from the first step that was measured on, with step 0 a decade's width to its left."""
     later = [step for step in steps if step > 0]
-    ax.set_xlabel("step")
     if not later:
         ax.set(xlim=(-1, 1), xticks=[0])
         return
@@ -150,8 +168,8 @@ def _caption(table: pd.DataFrame, seeds: dict[str, int]) -> str:
     single = [rule for rule, count in seeds.items() if count == 1]
     return sentences(
         [
-            f"Validation accuracy and angle between each rule's direction and the true gradient, per block, by training "
-            f"step; {seed_words(seeds)}. Line: mean over seeds; band: from the lowest to the highest seed.",
+            f"Validation accuracy and angle between each rule's direction and the true gradient, per block, by "
+            f"training step; {seed_words(seeds)}. Line: mean over seeds; band: from the lowest to the highest seed.",
             "The axis is logarithmic from the first measured step on; step 0 stands to its left.",
             "Dashed: 90°, no alignment." if len(angles) else "No angle was recorded.",
             f"No band, with one seed: {listed(single)}." if single else "",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lab.figures.drawn import (
     Drawn,
+    check_room,
     columns_of,
     direction_words,
     diverged_words,
@@ -78,11 +79,11 @@ def draw(pairs: pd.DataFrame, rows: pd.DataFrame, style: Style, labels: list[str
     of_layer = {layer: matrix_of(pairs[pairs["layer"] == layer], nets) for layer in layers}
     low, high = scale_of(pairs["value"].to_numpy(dtype=float))
     with drawing(style):
-        figure = _drawn(style, nets, of_layer, f"{measure}\n({direction_words(direction)})", direction, (low, high))
+        figure = _drawn(style, nets, of_layer, measure, direction, (low, high))
     return Drawn(figure, pairs.reset_index(drop=True), _caption(pairs, rows, nets, of_layer, measure, direction), style)
 
 
-def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], title: str, direction: str, ends):
+def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], measure: str, direction: str, ends):
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
@@ -90,17 +91,17 @@ def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], title: str, 
     beside = style.width_in > 5  # a narrow column has no room for a colour bar at the side
     names_in = max(text_width_in(wrapped(rule), style.small_pt) for rule in rules) + 0.1
     bar_in = 8 * style.small_pt / 72 if beside else 0.0
-    columns = columns_of(len(of_layer), style.width_in - names_in - bar_in, style)
+    columns = columns_of(len(of_layer), style.width_in - names_in - bar_in, style.panel_in)
     lines = -(-len(of_layer) // columns)
     panel = (style.width_in - names_in - bar_in) / columns
     figure = new_figure(style, lines * (panel + 0.4) + names_in + 1.0)
-    figure.set_layout_engine("compressed")
+    figure.set_layout_engine("compressed", wspace=0.05)
     axes = figure.subplots(lines, columns, squeeze=False)
     # Bright is always alike, so a distance runs through the map the other way round.
     colours = colormaps["viridis" if direction == "similarity" else "viridis_r"]
     norm = Normalize(*ends)
     for ax, (layer, (square, start)) in zip(axes.flat, of_layer.items(), strict=False):
-        _panel(ax, nets, square, start, colours, norm)
+        _panel(ax, nets, square, start, {"cmap": colours, "norm": norm}, style)
         ax.set_title(layer)
     for ax in axes.flat[len(of_layer) :]:
         ax.remove()
@@ -118,9 +119,10 @@ def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], title: str, 
         place["aspect"] = 16
     bar = figure.colorbar(mesh, ax=shown, fraction=0.05, **place)
     bar.outline.set_visible(False)
-    bar.set_label(title, size=style.small_pt)
+    bar.set_label(f"{measure}{chr(10) if beside else chr(32)}({direction_words(direction)})", size=style.small_pt)
     bar.locator = _ticks()
     trim_height(figure, style)
+    check_room(figure, style)
     return figure
 
 
@@ -130,11 +132,11 @@ def _ticks():
     return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
 
 
-def _panel(ax, nets: list[Net], square: np.ndarray, start: np.ndarray, colours, norm) -> None:
+def _panel(ax, nets: list[Net], square: np.ndarray, start: np.ndarray, scale: dict[str, Any], style: Style) -> None:
     """One layer: the square, the column of own starts, what is undefined, and the borders of the rules."""
     n = len(nets)
     edges = np.arange(n + 1)
-    mesh = {"cmap": colours, "norm": norm, "edgecolors": "face", "linewidth": 0.1, "rasterized": n * n > 10_000}
+    mesh = {**scale, "edgecolors": "face", "linewidth": 0.1, "rasterized": n * n > 10_000}
     ax.pcolormesh(edges, edges, np.ma.masked_invalid(square), **mesh)
     strip = [n + GAP, n + GAP + 1]
     has_start = np.isfinite(start).any()
@@ -143,14 +145,14 @@ def _panel(ax, nets: list[Net], square: np.ndarray, start: np.ndarray, colours, 
     _cells(ax, [(i, i) for i in range(n)], facecolor=BLANK, edgecolor="none")
     missing = [(j, i) for i, j in zip(*np.nonzero(np.isnan(square)), strict=True) if i != j]
     missing += [(n + GAP, i) for i in range(n) if has_start and np.isnan(start[i])]
-    _cells(ax, missing, facecolor="white", edgecolor=HATCHED, hatch="//////", linewidth=0.0)
+    _cells(ax, missing, facecolor="white", edgecolor=HATCHED, hatch=style.hatch, linewidth=0.0)
     rules = [rule for rule, _ in nets]
     for i in range(1, n):
         if rules[i] != rules[i - 1]:
-            ax.hlines(i, 0, n, color="white", linewidth=1.2)
-            ax.vlines(i, 0, n, color="white", linewidth=1.2)
+            ax.hlines(i, 0, n, color="white", linewidth=style.line_pt)
+            ax.vlines(i, 0, n, color="white", linewidth=style.line_pt)
             if has_start:
-                ax.hlines(i, *strip, color="white", linewidth=1.2)
+                ax.hlines(i, *strip, color="white", linewidth=style.line_pt)
     bar = 0.035 * n  # side bars: one rule, one colour
     for i, rule in enumerate(rules):
         _cells(ax, [(-1.8 * bar, i)], facecolor=rule_colour(rule), edgecolor="none", size=(bar, 1))
@@ -205,7 +207,8 @@ def _caption(pairs, rows, nets: list[Net], of_layer, measure: str, direction: st
             "separate rules, seeds ascend within each, and all panels share one colour scale.",
             "The diagonal, a network with itself, is left grey.",
             "Column “start”: each network against its own initial weights." if started else "",
-            f"Mean permutation null over pairs of rules (K = {k}): {'; '.join(nulls)}." if nulls else "No null was computed.",
+            f"Mean permutation null over pairs of rules (K = {k}): {'; '.join(nulls)}."
+            if nulls else "No null was computed.",
             match_words(rows),
             f"Hatched: {missing + lost} undefined value{'s' * (missing + lost != 1)} "
             f"({listed(_undefined(pairs), 4)})." if missing + lost else "",

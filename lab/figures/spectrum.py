@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from lab.errors import LabError
-from lab.figures.drawn import Drawn, columns_of, listed, new_figure, seed_words, sentences, text_width_in, wrapped
+from lab.figures.drawn import (
+    Drawn,
+    check_room,
+    columns_of,
+    listed,
+    new_figure,
+    seed_words,
+    sentences,
+    short,
+    text_width_in,
+)
 from lab.figures.style import Style, drawing, looks
 
 ABOUT = (
@@ -19,7 +29,7 @@ FLOOR = 1e-8
 
 
 def summary_of(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean, lowest and highest over seeds of every eigenvalue: layer, rule, index, seeds, undefined, mean, low, high."""
+    """Every eigenvalue over seeds: layer, rule, index, seeds, undefined, mean, low, high."""
     if curves.empty:
         raise LabError("there is nothing to draw: no run has a sound seed")
     values = curves.assign(eigenvalue=curves["eigenvalue"].astype(float)).groupby(
@@ -32,7 +42,7 @@ def summary_of(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def exponents_of(fits: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1) over seeds of the exponent: layer, rule, fitted, exponent, sd, from, to, r2."""
+    """Exponents over seeds: their mean and standard deviation (n - 1), the fitted range, how many are undefined."""
     columns = ["layer", "rule", "fitted", "undefined_fits", "exponent", "exponent_sd", "fit_from", "fit_to", "r2"]
     lines = []
     for (layer, rule), of in fits.groupby(["layer", "rule"], sort=False):
@@ -62,37 +72,46 @@ def draw(curves: pd.DataFrame, fits: pd.DataFrame, style: Style, n: int) -> Draw
 
 def _drawn(style: Style, summary: pd.DataFrame, exponents: pd.DataFrame):
     layers, rules = list(dict.fromkeys(summary["layer"])), list(dict.fromkeys(summary["rule"]))
-    names = {rule: wrapped(rule, 18) for rule in rules}
-    legend_in = sum(1.28 * (1 + text.count("\n")) for text in names.values()) * style.small_pt / 72 + 0.25
+    legend_in = 1.45 * (len(rules) + 1) * style.small_pt / 72
     room = style.width_in - 3.5 * style.font_pt / 72
-    widest = max(text_width_in(text, style.small_pt) for text in names.values()) + 11 * style.small_pt / 72
-    columns = min(columns_of(len(layers), room, style), max(1, int(room / widest)))
+    widest = (
+        max(text_width_in(f"{short(rule)}: 0.00 ± 0.00", style.small_pt) for rule in rules) + 2.5 * style.small_pt / 72
+    )
+    columns = columns_of(len(layers), room, max(style.panel_in, widest))
     lines = -(-len(layers) // columns)
     tall = min(max(0.85 * room / columns, 1.3), 2.2)
-    figure = new_figure(style, lines * (tall + legend_in + 0.5))
-    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    figure = new_figure(style, lines * (tall + legend_in + 4 * style.font_pt / 72))
+    # Every other row of the grid holds the legends of the row above.
+    share = (style.height_in / lines - legend_in) if style.height_in else tall + 4 * style.font_pt / 72
+    grid = figure.add_gridspec(2 * lines, columns, height_ratios=[max(share, 0.1), legend_in] * lines)
+    axes, first = [], None
+    for k in range(len(layers)):
+        axes.append(figure.add_subplot(grid[2 * (k // columns), k % columns], sharey=first))
+        first = axes[0]
     look = looks(rules)
-    for k, (ax, layer) in enumerate(zip(axes.flat, layers, strict=False)):
+    for k, (ax, layer) in enumerate(zip(axes, layers, strict=True)):
         here = summary[summary["layer"] == layer]
         fitted = exponents[exponents["layer"] == layer].set_index("rule")
-        handles = [_curve(ax, here[here["rule"] == rule], look[rule], names[rule], fitted, style) for rule in rules]
+        handles = [_curve(ax, here[here["rule"] == rule], look[rule], fitted, style) for rule in rules]
         _fitted_range(ax, fitted)
         ax.set(xscale="log", yscale="log", xlabel="index")
         ax.set_title(layer)
         if k % columns == 0:
-            ax.set_ylabel("eigenvalue (share of variance)")
-        beside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08 - 1.9 * style.font_pt / 72 / tall)}
-        ax.legend(handles=[h for h in handles if h], title="exponent α", borderaxespad=0, **beside)
-    for ax in axes.flat[len(layers) :]:
-        ax.remove()
+            ax.set_ylabel("share of variance")
+        else:
+            ax.tick_params(labelleft=False)
+        below = figure.add_subplot(grid[2 * (k // columns) + 1, k % columns])
+        below.axis("off")
+        below.legend(handles=[h for h in handles if h], title="exponent α", loc="upper center", borderaxespad=0)
     known = summary[["low", "high"]].to_numpy(dtype=float)
     known = known[np.isfinite(known) & (known > 0)]
     if known.size:
-        axes[0, 0].set_ylim(max(float(known.min()), FLOOR) / 1.5, float(known.max()) * 1.5)
+        first.set_ylim(max(float(known.min()), FLOOR) / 1.5, float(known.max()) * 1.5)
+    check_room(figure, style)
     return figure
 
 
-def _curve(ax, of: pd.DataFrame, look, name: str, fitted: pd.DataFrame, style: Style) -> Any:
+def _curve(ax, of: pd.DataFrame, look, fitted: pd.DataFrame, style: Style) -> Any:
     """One rule's spectrum; returns the handle whose text states its exponent, or nothing where there is no curve."""
     from matplotlib.lines import Line2D
 
@@ -107,9 +126,8 @@ def _curve(ax, of: pd.DataFrame, look, name: str, fitted: pd.DataFrame, style: S
     place = np.unique(np.searchsorted(of["index"], np.geomspace(1, of["index"].iloc[-1], 6)))
     marks = {"marker": look.marker, "markevery": place.tolist(), "markersize": style.marker_pt, "markeredgewidth": 0}
     ax.plot(of["index"], of["mean"], **line, **marks)
-    label = (
-        f"{name}: {exponent_words(fitted.loc[of['rule'].iloc[0]]) if of['rule'].iloc[0] in fitted.index else 'no fit'}"
-    )
+    rule = of["rule"].iloc[0]
+    label = f"{short(rule)}: {exponent_words(fitted.loc[rule]) if rule in fitted.index else 'no fit'}"
     return Line2D([], [], **line, marker=look.marker, markeredgewidth=0, label=label)
 
 
@@ -140,8 +158,8 @@ def _caption(curves, summary: pd.DataFrame, exponents: pd.DataFrame, n: int) -> 
     r2 = exponents["r2"].min()
     return sentences(
         [
-            f"Eigenvalues of the covariance of each layer's activations, as shares of its variance, on n = {n} stimuli; "
-            f"{seed_words(seeds)}. Line: mean over seeds; band: from the lowest to the highest seed.",
+            f"Eigenvalues of the covariance of each layer's activations, as shares of its variance, on n = {n} "
+            f"stimuli; {seed_words(seeds)}. Line: mean over seeds; band: from the lowest to the highest seed.",
             f"α: exponent of a power law fitted to the shaded indices ({told}), mean ± standard deviation over seeds"
             + (f"; lowest mean r² {r2:.2f}." if r2 == r2 else ".") if ranges else "No exponent could be fitted.",
             f"Exponent undefined for {listed(unfit)}." if unfit else "",

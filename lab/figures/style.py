@@ -38,6 +38,11 @@ class Style:
     panel_in: float
     grid: bool
 
+    @property
+    def hatch(self) -> str:
+        """Strokes for what is undefined, about as dense on a slide as in a column."""
+        return "/" * max(2, round(54 / self.font_pt))
+
 
 STYLES = {
     style.name: style
@@ -45,7 +50,7 @@ STYLES = {
         Style("neurips", 5.5, 8.0, None, 9, 8, 1.2, 0.6, 3.6, 1.25, True),
         Style("icml", 3.25, 8.5, None, 8, 7, 1.0, 0.5, 3.0, 1.1, True),
         Style("nature", 89 / 25.4, 170 / 25.4, None, 7, 6, 1.0, 0.5, 3.0, 1.0, False),
-        Style("slides", 40 / 3, 7.5, 7.5, 20, 17, 2.8, 1.3, 9.0, 2.8, True),
+        Style("slides", 40 / 3, 7.5, 7.5, 20, 15, 2.8, 1.3, 9.0, 2.6, True),
     )
 }
 """Style name -> its measures: a column or text width and the type size of the venue."""
@@ -92,8 +97,8 @@ def rc(style: Style) -> dict[str, Any]:
         "lines.markeredgewidth": style.thin_pt,
         "hatch.linewidth": style.thin_pt,
         "axes.linewidth": style.thin_pt,
-        "axes.labelpad": 2.5,
-        "axes.titlepad": 3.5,
+        "axes.labelpad": 0.28 * style.font_pt,
+        "axes.titlepad": 0.4 * style.font_pt,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": False,
@@ -104,10 +109,10 @@ def rc(style: Style) -> dict[str, Any]:
         **{f"{x}tick.minor.width": 0.7 * style.thin_pt for x in "xy"},
         **{f"{x}tick.major.size": 0.3 * style.font_pt for x in "xy"},
         **{f"{x}tick.minor.size": 0.17 * style.font_pt for x in "xy"},
-        **{f"{x}tick.major.pad": 2.0 for x in "xy"},
+        **{f"{x}tick.major.pad": 0.22 * style.font_pt for x in "xy"},
         "figure.constrained_layout.use": True,
-        "figure.constrained_layout.w_pad": 0.03,
-        "figure.constrained_layout.h_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.24 * style.font_pt / 72,
+        "figure.constrained_layout.h_pad": 0.24 * style.font_pt / 72,
         "figure.dpi": 100,
         "savefig.dpi": 300,
         "savefig.bbox": None,  # "tight" would crop the figure to another width than the column's
@@ -132,7 +137,7 @@ RULE_LOOKS = {
     "frozen": ("#5A5A5A", "P"),
     "untrained": ("#000000", "X"),
 }
-"""Rule -> colour and marker; the colours are Okabe and Ito's (Wong 2011) and grey, which colour-blind readers tell apart."""
+"""Rule -> colour and marker; colours by Okabe and Ito (Wong 2011), and grey, told apart by colour-blind readers."""
 
 OTHER_COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#661100", "#882255", "#AA4499",

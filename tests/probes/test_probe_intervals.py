@@ -112,8 +112,8 @@ def within_group(rng, m, mu=0.8):
 
 @pytest.mark.parametrize(("m", "naive_at_most"), [(5, 0.78), (10, 0.64)])
 def test_jackknife_over_seeds_covers_and_the_interval_over_pairs_does_not(m, naive_at_most):
-    """Nominal 95 %. 500 replications: the standard error of a coverage near .95 is .01, near .6 it is .022. Expected from
-    larger simulations of this model: jackknife 96 %, t over pairs 70 % (5 seeds) and 56 % (10)."""
+    """Nominal 95 %. 500 replications: the standard error of a coverage near .95 is .01, near .6 it is .022. Expected
+    from larger simulations of this model: jackknife 96 %, t over pairs 70 % (5 seeds) and 56 % (10)."""
     from scipy.stats import t
 
     rng = np.random.default_rng(0)

@@ -1,0 +1,241 @@
+"""Speed, as ratios measured within one run: `python -m tests.bench [NAME ...]`.
+
+    loop     training through the lab beside a bare jit + scan loop of the same network, and fa beside bp
+    help     `lab --help` imports no jax
+    compile  what the second `lab train` of a shape spends before its first step
+    memory   peak memory of `lab train` with 5 seeds on MNIST
+    width    seconds per seed and epoch by cohort width
+    conv     the convolution as it is written, beside XLA's primitive, inside a compiled loop
+
+Machines differ and are shared, so what counts are the ratios; each is the median over rounds in which the things
+compared take turns.
+"""
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+ROUNDS = 7
+EPOCHS_TIMED = 2
+
+
+def main(names: list[str]) -> int:
+    benches = {
+        "loop": loop, "help": help_without_jax, "compile": second_compile, "memory": memory, "width": width, "conv": conv
+    }  # fmt: skip
+    unknown = [name for name in names if name not in benches]
+    if unknown:
+        print(f"unknown benchmark {unknown[0]}; known: {', '.join(benches)}")
+        return 2
+    for name in names or benches:
+        benches[name]()
+    return 0
+
+
+def mnist():
+    from lab.datasets.dataset import split
+    from lab.datasets.sources import load
+    from lab.training import on_device
+
+    parts = split(load("mnist"))
+    return on_device(parts.train_x, parts.train_y)
+
+
+def bare_epoch(batch: int = 128):
+    """What one would write by hand: plain arrays, one function, `jit` and `scan`; no rule, no block, no record."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    sizes = (784, 256, 128, 10)
+    optimizer = optax.adam(1e-3)
+
+    def init(key):
+        keys = jax.random.split(key, 3)
+        return [
+            (jax.random.normal(k, (m, n)) * (2 / m) ** 0.5, jnp.zeros(n)) for k, m, n in zip(keys, sizes, sizes[1:], strict=False)
+        ]
+
+    def loss(params, x, y):
+        for W, b in params[:-1]:
+            x = jax.nn.relu(x @ W + b)
+        W, b = params[-1]
+        return optax.softmax_cross_entropy_with_integer_labels(x @ W + b, y).mean()
+
+    @jax.jit
+    def epoch(params, state, key, x, y):
+        steps = len(y) // batch
+        order = jax.random.permutation(key, len(y))[: steps * batch].reshape(steps, batch)
+
+        def step(carry, rows):
+            params, state = carry
+            inputs = x[rows].reshape(batch, -1).astype(jnp.float32) / 255
+            value, grads = jax.value_and_grad(loss)(params, inputs, y[rows])
+            updates, state = optimizer.update(grads, state)
+            return (optax.apply_updates(params, updates), state), value
+
+        return jax.lax.scan(step, (params, state), order)
+
+    params = init(jax.random.key(0))
+    return epoch, params, optimizer.init(params)
+
+
+def lab_epoch(rule: str, examples, arch: str = "mlp(256,128)", width: int = 1):
+    """One epoch of a cohort through the lab's own loop, as a function of the epoch's number."""
+    import jax
+
+    from algorithms import RULES
+    from lab.callstring import build
+    from lab.networks import ARCHITECTURES
+    from lab.optimizers import adam
+    from lab.training import Trainer
+
+    net = build(arch, ARCHITECTURES, "--arch")[0]((28, 28, 1), 10)
+    trainer = Trainer(RULES[rule](), net, adam(1e-3), 128, width)
+    seeds = trainer.seeds(list(range(width)))
+    learner = trainer.start(seeds, examples)
+    steps = len(examples.y) // 128
+
+    def epoch(number: int) -> None:
+        nonlocal learner
+        learner = trainer.advance(learner, seeds, seeds, number, 0, steps, examples)
+        jax.block_until_ready(learner.loss_sum)
+
+    return epoch
+
+
+def timed(function, *args) -> float:
+    begun = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - begun
+
+
+def take_turns(competitors: dict, rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of each competitor in each round; the first call of each, which compiles, is not counted."""
+    for function in competitors.values():
+        function(0)
+    seconds: dict[str, list[float]] = {name: [] for name in competitors}
+    for number in range(1, rounds + 1):
+        for name, function in competitors.items():
+            seconds[name].append(timed(function, number))
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], over: str, under: str) -> float:
+    """Median of the round-by-round ratios."""
+    return statistics.median(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
+
+
+def say(line: str, target: str = "") -> None:
+    print(line + (f"   (target: {target})" if target else ""), flush=True)
+
+
+def loop() -> None:
+    import jax
+
+    examples = mnist()
+    step, params, state = bare_epoch()
+    carry = (params, state)
+
+    def bare(number: int) -> None:
+        nonlocal carry
+        carry, losses = step(*carry, jax.random.key(number), examples.x, examples.y)
+        jax.block_until_ready(losses)
+
+    rules = ("bp", "fa", "dfa", "ff", "frozen")
+    seconds = take_turns({"bare": bare} | {rule: lab_epoch(rule, examples) for rule in rules})
+    for name, values in seconds.items():
+        say(f"loop: {name:<6} {statistics.median(values):.3f} s per seed and epoch of 55,000")
+    say(f"loop: bp through the lab / bare loop = {ratio(seconds, 'bp', 'bare'):.3f}", "at most 1.15")
+    for rule, target in {"fa": "at most 1.15", "dfa": "", "ff": "", "frozen": ""}.items():
+        say(f"loop: {rule} / bp = {ratio(seconds, rule, 'bp'):.3f}", target)
+
+
+def help_without_jax() -> None:
+    code = "import sys\nfrom lab.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('jax' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with_jax = found.stdout.strip().splitlines()[-1] == "True"
+    seconds = statistics.median(
+        timed(lambda: subprocess.run([sys.executable, "-m", "lab.cli", "--help"], capture_output=True, check=True))
+        for _ in range(5)
+    )
+    say(f"help: lab --help imports jax: {'yes' if with_jax else 'no'}; {seconds:.2f} s", "no")
+
+
+TRAIN = "from lab.cli import main; main({args}, prog_name='lab')"
+
+
+def run_train(folder: str, *args: str, log: str = "") -> subprocess.CompletedProcess:
+    """`lab train` in a process of its own, with a fresh store but a shared compilation cache."""
+    environment = {**os.environ, "XDG_CACHE_HOME": folder, "LAB_STORE": tempfile.mkdtemp(dir=folder)}
+    code = log + TRAIN.format(args=["train", *args, "-q"])
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+
+COUNT_COMPILING = """
+import atexit, jax, sys
+spent = {"trace and lower": 0.0, "compile or load": 0.0}
+def listen(event, seconds, **_):
+    if event in ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration"):
+        spent["trace and lower"] += seconds
+    if event == "/jax/core/compile/backend_compile_duration":
+        spent["compile or load"] += seconds
+jax.monitoring.register_event_duration_secs_listener(listen)
+atexit.register(lambda: print(*spent.values(), file=sys.stderr))
+"""
+
+
+def second_compile() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in ("first", "second"):
+            done = run_train(folder, "--rule", "fa", "--epochs", "1", "--seeds", "1", log=COUNT_COMPILING)
+            tracing, compiling = map(float, done.stderr.strip().splitlines()[-1].split())
+            target = "below 1 s compiling" if turn == "second" else ""
+            say(f"compile: {turn} lab train: {compiling:.2f} s compiling or loading, {tracing:.2f} s tracing", target)
+
+
+def memory() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_train(folder, "--rule", "bp", "--epochs", "2", "--seeds", "5")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
+    say(f"memory: lab train, 5 seeds on MNIST: {peak:.2f} GiB at its peak", "below 2")
+
+
+def width() -> None:
+    examples = mnist()
+    widths = (1, 2, 4, 8)
+    seconds = take_turns({str(w): lab_epoch("bp", examples, width=w) for w in widths}, rounds=3)
+    for w in widths:
+        say(f"width: {w} seeds together: {statistics.median(seconds[str(w)]) / w:.3f} s per seed and epoch")
+
+
+def conv() -> None:
+    import jax
+
+    import lab.networks as networks
+
+    examples = mnist()
+    small = type(examples)(examples.x[:6400], examples.y[:6400])
+    as_written = networks.convolve
+
+    def primitive(h, W):
+        return jax.lax.conv_general_dilated(h, W, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    competitors = {}
+    for name, function in (("written", as_written), ("primitive", primitive)):
+        networks.convolve = function
+        competitors[name] = lab_epoch("bp", small, arch="conv(6,16)")
+        competitors[name](0)  # traced while this convolution stands
+    networks.convolve = as_written
+    seconds = take_turns(competitors, rounds=3)
+    say(f"conv: primitive / as written = {ratio(seconds, 'primitive', 'written'):.1f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
