@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     y: Int[Array, " batch"]
 
 
+@runtime_checkable
 class Block(Protocol):
     """One link of the chain. A *plain* block is one affine map and one parameter-free nonlinearity."""
 
@@ -55,6 +56,7 @@ class Block(Protocol):
         """`h = f(z)`."""
 
 
+@runtime_checkable
 class Net(Protocol):
     """What a rule may know of a network."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lab.cli.options import json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import find_runs, json_option, open_store, print_json, print_table, store_option
 from lab.errors import UsageError, did_you_mean
 
 FIGURES = ("similarity", "layers", "learning", "spectrum")
@@ -74,7 +74,6 @@ def figure(ctx, name, run_texts, output, style, measure, stimuli, match, layers,
     from lab.figures.save import check_path, save
 
     path = check_path(output or Path(f"{name}.pdf"))
-    from lab.cli.options import find_runs
     from lab.device import prepare
     from lab.figures.style import STYLES
 

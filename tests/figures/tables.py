@@ -33,16 +33,22 @@ def comparison(rules=("bp", "fa"), seeds=4, layers=("dense1", "dense2"), directi
                               "seed_b": s, "value": value(0.7 - 0.1 * depth)})  # fmt: skip
         for (i, a), (j, b) in itertools.combinations(enumerate(rules), 2):
             for s, t in itertools.product(range(seeds), repeat=2):
+                alike = 0.85 - 0.05 * j - 0.05 * depth + 0.04 * (s == t)
                 pairs.append({**same, "layer": layer, "kind": "between", "rule_a": a, "seed_a": s, "rule_b": b,
-                              "seed_b": t, "value": value(0.85 - 0.05 * j - 0.05 * depth + 0.04 * (s == t))})  # fmt: skip
-            row = {**same, "layer": layer, "rule_a": a, "rule_b": b, "n": 1000, "seeds": seeds, "permutations": permutations,
-                   "match": "steps", "accuracy_a": 0.98 - 0.02 * i, "accuracy_b": 0.98 - 0.02 * j}  # fmt: skip
+                              "seed_b": t, "value": value(alike)})  # fmt: skip
+            row = {**same, "layer": layer, "rule_a": a, "rule_b": b, "n": 1000, "seeds": seeds, "match": "steps",
+                   "permutations": permutations, "accuracy_a": 0.98 - 0.02 * i, "accuracy_b": 0.98 - 0.02 * j}  # fmt: skip
             spread("between", 0.85 - 0.05 * j - 0.05 * depth, row)
             spread("same_start", 0.89 - 0.05 * j - 0.05 * depth, row)
             for side, k in (("a", i), ("b", j)):
                 spread(f"ceiling_{side}", 0.95 - 0.02 * k - 0.04 * depth, row)
                 spread(f"untrained_{side}", 0.7 - 0.1 * depth, row)
-            row |= {"null_global": value(0.02), "null_within": value(0.55), "null_global_p": 0.005, "null_within_p": 0.01}
+            row |= {
+                "null_global": value(0.02),
+                "null_within": value(0.55),
+                "null_global_p": 0.005,
+                "null_within_p": 0.01,
+            }
             rows.append(row)
     return pd.DataFrame(pairs), pd.DataFrame(rows)
 

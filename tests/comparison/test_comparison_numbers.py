@@ -1,0 +1,144 @@
+"""Every number of a comparison's table, computed again from the definitions with NumPy alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lab.comparison import Group, Plan, _compare_layer, common_layers, labels_of
+from lab.errors import UsageError
+from probes import PROBES
+
+N, CLASSES, SEEDS = 120, 6, (0, 1, 2, 3)
+LABELS = np.arange(N) % CLASSES
+
+
+def cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Biased linear CKA by its definition on centred Gram matrices."""
+    H = np.eye(N) - 1 / N
+    K, L = H @ x @ x.T @ H, H @ y @ y.T @ H
+    return float((K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum()))
+
+
+def group(label: str, signal: np.ndarray, strength: float, seeds=SEEDS, lost: int = 0, stream: int = 0) -> Group:
+    """Networks that share a signal (stimuli × 5) as strongly as one likes; each seed has a start of its own."""
+    start, trained = {}, {}
+    for seed in seeds:
+        rng = np.random.default_rng([stream, seed])
+        start[seed] = np.random.default_rng([99, seed]).standard_normal((N, 20))  # the same for every rule
+        trained[seed] = start[seed] + strength * signal @ rng.standard_normal((signal.shape[1], 20))
+    diverged = {100 + i: 7 for i in range(lost)}
+    spec = SimpleNamespace(seeds=(*seeds, *diverged), rule=f"{label}()", epochs=1)
+    folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": diverged}]})
+    return Group(folder, label, 40, 0.9, {"dense1": trained}, {"dense1": start})
+
+
+@pytest.fixture(scope="module")
+def signals():
+    rng = np.random.default_rng(5)
+    return rng.standard_normal((N, 5)), rng.standard_normal((N, 5))
+
+
+def rows_of(groups, measure="linear-cka", permutations=60):
+    plan = Plan((measure,), stimuli=N, permutations=permutations)
+    return _compare_layer(PROBES[measure](), "dense1", groups, LABELS, plan)
+
+
+def test_every_mean_is_the_mean_of_the_right_pairs(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 2.0, stream=1)
+    (row,), pairs = rows_of([a, b])
+    A, B = a.trained["dense1"], b.trained["dense1"]
+    other = [cka(A[s], B[t]) for s in SEEDS for t in SEEDS if s != t]
+    same = [cka(A[s], B[s]) for s in SEEDS]
+    within = {name: [cka(X[s], X[t]) for s in SEEDS for t in SEEDS if s < t] for name, X in (("a", A), ("b", B))}
+    own = [cka(A[s], a.start["dense1"][s]) for s in SEEDS]
+    # Gram and feature forms of one formula in float64: they differ by rounding only.
+    assert row["between"] == pytest.approx(np.mean(other), rel=1e-9)
+    assert row["same_start"] == pytest.approx(np.mean(same), rel=1e-9)
+    assert row["ceiling_a"] == pytest.approx(np.mean(within["a"]), rel=1e-9)
+    assert row["ceiling_b"] == pytest.approx(np.mean(within["b"]), rel=1e-9)
+    assert row["untrained_a"] == pytest.approx(np.mean(own), rel=1e-9)
+    effect = (np.mean(within["a"]) + np.mean(within["b"])) / 2 - np.mean(other)
+    assert row["rule_effect"] == pytest.approx(effect, rel=1e-7)  # a difference of numbers near each other
+    assert sorted(p["value"] for p in pairs if p["kind"] == "between") == pytest.approx(sorted(other + same), rel=1e-9)
+    assert sum(p["kind"] == "within" for p in pairs) == 2 * len(within["a"])
+    assert sum(p["kind"] == "untrained" for p in pairs) == 2 * len(SEEDS)
+
+
+def test_the_untrained_interval_is_students_t_over_seeds(signals):
+    from scipy import stats
+
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 2.0, stream=1)
+    (row,), _ = rows_of([a, b])
+    own = np.array([cka(a.trained["dense1"][s], a.start["dense1"][s]) for s in SEEDS])
+    low, high = stats.t.interval(0.95, len(own) - 1, own.mean(), stats.sem(own))
+    assert (row["untrained_a_low"], row["untrained_a_high"]) == pytest.approx((low, high), rel=1e-9)
+
+
+def test_null_means_match_pair_by_pair_permutation(signals):
+    """The null of a mean over pairs is computed from one mean matrix per rule; here it is done the slow way."""
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[1], 1.0, stream=1)
+    (row,), _ = rows_of([a, b], permutations=200)
+    rng = np.random.default_rng(123)
+    A, B = a.trained["dense1"], b.trained["dense1"]
+    slow = []
+    for _ in range(60):
+        order = rng.permutation(N)
+        slow.append(np.mean([cka(A[s], B[t][order]) for s in SEEDS for t in SEEDS]))
+    # Both are Monte-Carlo means of one null; 5 standard errors of their difference.
+    tolerance = 5 * np.std(slow) * np.sqrt(1 / 60 + 1 / 200)
+    assert row["null_global"] == pytest.approx(np.mean(slow), abs=tolerance)
+
+
+@pytest.mark.parametrize("measure", ["debiased-cka", "rsa", "mutual-knn", "angular-procrustes"])
+def test_a_shared_signal_is_found_and_its_absence_too(signals, measure):
+    same = rows_of([group("fa", signals[0], 2.0), group("bp", signals[0], 2.0, stream=1)], measure)[0][0]
+    other = rows_of([group("fa", signals[0], 2.0), group("bp", signals[1], 2.0, stream=1)], measure)[0][0]
+    assert same["null_global_p"] <= 0.05
+    assert same["null_within_p"] <= 0.05
+    assert other["rule_effect_low"] > 0  # two signals: networks of two rules are less alike than those of one
+    assert other["rule_effect"] > 3 * abs(same["rule_effect"])
+
+
+def test_diverged_seeds_are_counted_and_left_out(signals):
+    (row,), _ = rows_of([group("fa", signals[0], 1.0, lost=2), group("bp", signals[0], 1.0, stream=1)])
+    assert (row["seeds_a"], row["diverged_a"], row["diverged_b"]) == (4, 2, 0)
+    assert "fa: 2 of 6 seeds diverged" in row["notes"]
+
+
+def test_two_seeds_give_values_but_no_interval_and_say_why(signals):
+    groups = [group("fa", signals[0], 1.0, seeds=(0, 1)), group("bp", signals[0], 1.0, seeds=(0, 1), stream=1)]
+    (row,), _ = rows_of(groups)
+    assert np.isfinite(row["between"])
+    assert np.isnan(row["between_low"])
+    assert "at least 3 seeds" in row["notes"]
+
+
+def test_runs_without_a_common_seed_are_not_paired(signals):
+    groups = [group("fa", signals[0], 1.0), group("bp", signals[0], 1.0, seeds=(10, 11, 12, 13), stream=1)]
+    (row,), _ = rows_of(groups)
+    A, B = (g.trained["dense1"] for g in groups)
+    assert not row["paired"]
+    assert np.isnan(row["same_start"])
+    assert row["between"] == pytest.approx(np.mean([cka(x, y) for x in A.values() for y in B.values()]), rel=1e-9)
+    assert row["rule_effect_p_floor"] == pytest.approx(2 / 70)  # 2 / C(8, 4)
+
+
+def test_layers_are_those_in_common(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 1.0)
+    b.trained["conv1"] = b.trained.pop("dense1")
+    with pytest.raises(UsageError, match="no hidden block of the same name"):
+        common_layers([a, b], None)
+    with pytest.raises(UsageError, match="conv9"):
+        common_layers([a, a], ("conv9",))
+
+
+def test_labels_name_what_differs():
+    def run(name, epochs, optimizer):
+        fields = ("rule", "arch", "train_size", "batch", "precision")
+        spec = SimpleNamespace(**dict.fromkeys(fields, "x"), epochs=epochs, optimizer=optimizer)
+        spec.rule = name
+        return SimpleNamespace(spec=spec, id=f"{name}-0123456789")
+
+    runs = [run("fa(scale=1.0)", 5, "adam"), run("bp()", 5, "adam"), run("bp()", 5, "sgd"), run("bp()", 0, "adam")]
+    assert labels_of(runs) == ["fa", "bp [optimizer=adam]", "bp [optimizer=sgd]", "untrained"]

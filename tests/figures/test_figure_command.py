@@ -1,0 +1,151 @@
+"""`lab figure` from its command line, with comparisons and runs that are made up."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from tables import comparison, metrics, spectra
+
+import lab.cli.figure as command
+from lab.cli import main
+from lab.cli.figure import FIGURES, TAKES
+
+
+class Folder:
+    """A finished run, as far as a figure looks at one."""
+
+    def __init__(self, rule):
+        self.id, self.rule = f"{rule}-0123", rule
+
+    def require_complete(self):
+        return self
+
+    def read_table(self, name):
+        assert name == "metrics"
+        table = metrics([self.rule])
+        return table.drop(columns="rule")
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the command asked of the tables' makers; the working folder is an empty one."""
+    import lab.comparison
+    import lab.device
+    import lab.spectra
+
+    seen = {}
+
+    def compare_runs(folders, plan, store, say):
+        seen.update(plan=plan, folders=folders)
+        say("measuring")
+        rules = [folder.rule for folder in folders]
+        pairs, rows = comparison(rules, seeds=3, permutations=plan.permutations)
+        return SimpleNamespace(pairs=pairs, rows=rows, labels=rules, id="abc123")
+
+    def make_spectra(folders, stimuli, say):
+        seen.update(stimuli=stimuli)
+        return spectra([folder.rule for folder in folders], layers=(("dense1", 30), ("dense2", 20)))
+
+    monkeypatch.setattr(command, "find_runs", lambda store, texts: [Folder(text) for text in texts])
+    monkeypatch.setattr(lab.comparison, "compare_runs", compare_runs)
+    monkeypatch.setattr(lab.comparison, "labels_of", lambda folders: [folder.rule for folder in folders])
+    monkeypatch.setattr(lab.spectra, "spectra", make_spectra)
+    monkeypatch.setattr(lab.device, "prepare", lambda device: None)
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+def call(*args):
+    return CliRunner().invoke(main, ["figure", *args])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_is_drawn_with_table_and_origin(asked, tmp_path, name):
+    result = call(name, "bp", "fa")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.pdf", f"{name}.csv", f"{name}.json"}
+    note = json.loads((tmp_path / f"{name}.json").read_text())
+    assert note["runs"] == ["bp-0123", "fa-0123"]
+    assert note["figure"] == name
+    assert note["caption"] in result.stdout
+    assert f"wrote {name}.pdf" in result.stdout
+    assert set(note["options"]) == {"layers", *TAKES[name]} - {"layer"}
+
+
+def test_options_reach_the_comparison(asked, tmp_path):
+    said = "--measure rsa --stimuli 500 --match accuracy --permutations 50 --layer dense1 --style nature -o x.svg"
+    result = call("layers", "bp", "fa", *said.split())
+    assert result.exit_code == 0, result.output
+    plan = asked["plan"]
+    assert (plan.measures, plan.stimuli, plan.match) == (("rsa",), 500, "accuracy")
+    assert (plan.permutations, plan.layers) == (50, ("dense1",))
+    assert "K = 50" in result.stdout
+    note = json.loads((tmp_path / "x.json").read_text())
+    assert (note["style"], note["comparison"]) == ("nature", "abc123")
+    assert "measuring" in result.stderr
+    assert "measuring" not in result.stdout
+
+
+def test_json_is_one_object(asked):
+    result = call("spectrum", "bp", "--stimuli", "300", "--json")
+    answer = json.loads(result.stdout)
+    assert answer["files"] == ["spectrum.pdf", "spectrum.csv", "spectrum.json"]
+    assert "n = 300" in answer["caption"]
+    assert asked["stimuli"] == 300
+
+
+def test_layers_are_chosen_and_misspelt_ones_are_named(asked, tmp_path):
+    assert call("learning", "bp", "fa", "--layer", "dense2").exit_code == 0
+    blocks = {line.split(",")[1] for line in (tmp_path / "learning.csv").read_text().splitlines()[1:]}
+    assert blocks == {"", "dense2"}
+    result = call("spectrum", "bp", "--layer", "dense3")
+    assert result.exit_code == 2
+    assert "There are dense1, dense2." in result.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("list",)])
+def test_figures_are_listed(args):
+    result = call(*args)
+    assert result.exit_code == 0
+    for name in FIGURES:
+        assert f"\n{name} " in result.stdout
+    assert [f["name"] for f in json.loads(call(*args, "--json").stdout)["figures"]] == list(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("similarty", "bp", "fa"), "Did you mean 'similarity'?"),
+        (("similarity", "bp"), "at least 2 runs"),
+        (("learning",), "at least 1 run;"),
+        (("learning", "bp", "--measure", "rsa"), "--measure changes nothing"),
+        (("spectrum", "bp", "--permutations", "9"), "--permutations changes nothing"),
+        (("layers", "bp", "fa", "-o", "x.gif"), ".pdf, .png, .svg"),
+        (("layers", "bp", "fa", "--style", "cell"), "neurips"),
+    ],
+)
+def test_wrong_usage_is_said_before_any_work(asked, tmp_path, args, said):
+    result = call(*args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not asked
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_said_before_any_work(asked):
+    result = call("layers", "bp", "fa", "-o", "none/x.pdf")
+    assert result.exit_code == 1
+    assert "no folder none" in result.stderr
+    assert not asked
+
+
+def test_help_loads_neither_matplotlib_nor_jax():
+    code = (
+        "import sys, click.testing, lab.cli; r = click.testing.CliRunner().invoke(lab.cli.main, ['figure', '-h']);"
+        "assert r.exit_code == 0 and 'Examples' in r.output; print({'jax', 'matplotlib', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
