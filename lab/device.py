@@ -34,3 +34,11 @@ def prepare(device: str | None = None) -> None:
         raise LabError(
             f"JAX finds no {device or 'device'} here ({reason}); leave --device out, or install JAX for it"
         ) from None
+
+
+def memory() -> int:
+    """Bytes of memory of the device that JAX computes on; of the machine, where the device does not say."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

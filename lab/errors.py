@@ -30,4 +30,5 @@ def did_you_mean(name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    close = close or [k for k in known if len(name) > 2 and name.lower() in k.lower()]
     return f" Did you mean '{close[0]}'?" if close else ""

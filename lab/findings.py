@@ -6,26 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from lab.comparison import Comparison
 from lab.summary import summarise
 from runs import RunFolder
 
 
-def findings(study: Any, folders: list[RunFolder], by_steps: Comparison, by_accuracy: Comparison) -> list[str]:
-    """Sentences about a study's runs and comparisons; every number in them is in the tables beside them."""
-    summaries = dict(zip(by_steps.labels, (summarise(folder) for folder in folders), strict=True))
-    labels = dict(zip(study.rules, by_steps.labels, strict=True))
-    reference = labels[study.reference]
-    rows = by_steps.rows[by_steps.rows["measure"] == by_steps.rows["measure"].iloc[0]]
+def findings(reference: str, folders: dict[str, RunFolder], all_rows: Any, rows_at_equal_accuracy: Any) -> list[str]:
+    """Sentences about a study; every number in them is in the tables beside them.
+
+    Args:
+        reference: label of the rule that every other is compared with.
+        folders: label -> run.
+        all_rows: `Comparison.rows` of all measures, the headline one first.
+        rows_at_equal_accuracy: the same of the headline measure, at steps of nearly equal accuracy.
+    """
+    summaries = {label: summarise(folder) for label, folder in folders.items()}
+    headline = all_rows["measure"].iloc[0]
+    rows = all_rows[all_rows["measure"] == headline]
     last = rows["layer"].iloc[-1]
-    sentences = [accuracies(summaries)]
-    for layer in rows["layer"].unique():
-        sentences.append(_layer(rows[rows["layer"] == layer], layer, reference))
-    sentences.append(_labels_and_chance(rows[rows["layer"] == last], last, reference))
-    sentences.append(_start(rows[rows["layer"] == last], last, reference))
-    sentences.append(_other_measures(by_steps.rows, rows["measure"].iloc[0], last, reference))
-    sentences.append(_at_equal_accuracy(by_accuracy.rows, last, reference))
-    sentences.append(_limits(rows, summaries))
+    at_last = rows[rows["layer"] == last]
+    sentences = [
+        accuracies(summaries),
+        *(_layer(rows[rows["layer"] == layer], layer, reference) for layer in rows["layer"].unique()),
+        _labels_and_chance(at_last, last, reference),
+        _start(at_last, last, reference),
+        _other_measures(all_rows, headline, last, reference),
+        _at_equal_accuracy(rows_at_equal_accuracy, last, reference),
+        _limits(rows, summaries),
+    ]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -80,7 +87,9 @@ def _layer(rows, layer: str, reference: str) -> str:
 
 def _effect(row) -> str:
     """`rule effect +0.071 [+0.050, +0.092], between .842, ceilings .931 and .894`."""
-    interval = "" if np.isnan(row["rule_effect_low"]) else f" [{row['rule_effect_low']:+.3f}, {row['rule_effect_high']:+.3f}]"
+    interval = (
+        "" if np.isnan(row["rule_effect_low"]) else f" [{row['rule_effect_low']:+.3f}, {row['rule_effect_high']:+.3f}]"
+    )
     return (
         f"rule effect {row['rule_effect']:+.3f}{interval}: {row['between']:.3f} between, "
         f"{row['ceiling_a']:.3f} and {row['ceiling_b']:.3f} within"
@@ -101,8 +110,8 @@ def _labels_and_chance(rows, layer: str, reference: str) -> str:
     first = rows.iloc[0]
     chance = rows["null_global"].abs().max() if first["direction"] == "similarity" else rows["null_global"].min()
     return (
-        f"Labels alone (stimuli permuted within their class) explain part of what {reference} shares with the others at "
-        f"{layer}: {'; '.join(told)}. Beyond labels (p ≤ .05): {_and(beyond) or 'none'}. Chance (stimuli permuted "
+        f"Labels alone (stimuli permuted within their class) explain part of what {reference} shares with the others "
+        f"at {layer}: {'; '.join(told)}. Beyond labels (p ≤ .05): {_and(beyond) or 'none'}. Chance (stimuli permuted "
         f"freely) is {chance:.3f}."
     )
 
@@ -113,8 +122,16 @@ def _start(rows, layer: str, reference: str) -> str:
     if not found:
         return ""
     own = {row[f"rule_{s}"]: row[f"untrained_{s}"] for _, row, _ in found for s in ("a", "b")}
-    shared = [f"{other} {row['same_start']:.3f} (other start {row['between']:.3f})" for other, row, _ in found if not np.isnan(row["same_start"])]
-    said = f"Against their own untrained start, networks score at {layer}: " + "; ".join(f"{k} {v:.3f}" for k, v in own.items()) + "."
+    shared = [
+        f"{other} {row['same_start']:.3f} (other start {row['between']:.3f})"
+        for other, row, _ in found
+        if not np.isnan(row["same_start"])
+    ]
+    said = (
+        f"Against their own untrained start, networks score at {layer}: "
+        + "; ".join(f"{k} {v:.3f}" for k, v in own.items())
+        + "."
+    )
     return said + (f" Sharing a start with {reference}: {'; '.join(shared)}." if shared else "")
 
 
@@ -163,7 +180,9 @@ def _limits(rows, summaries: dict[str, Any]) -> str:
     if floor > 0.05:
         said += f" With so few seeds no exact test of a rule effect can go below p = {floor:.3g}."
     if "ff" in summaries:
-        said += " Representations of ff are read with a neutral label in the image, since it sees labels while it learns."
+        said += (
+            " Representations of ff are read with a neutral label in the image, since it sees labels while it learns."
+        )
     return said
 
 

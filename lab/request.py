@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 
-from algorithms import RULES, Rule, RuleError
+from algorithms import RULES, Rule, RuleError, RuleInfo
 from lab.callstring import bind, build, canonical, parse
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
@@ -78,12 +79,21 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     for name, value, least in (("epochs", wish.epochs, 0), ("batch", wish.batch, 1)):
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, not {value}")
+    if wish.precision != "float32" and jax.default_backend() == "cpu":
+        raise UsageError(
+            f"--precision {wish.precision} would change nothing: a CPU multiplies in float32 whatever is asked; "
+            "leave it out, or choose another --device"
+        )
+    if wish.order_seed is not None and not 0 <= wish.order_seed < 2**32:
+        raise UsageError(f"--order-seed must be a whole number from 0 to 2^32 - 1, not {wish.order_seed}")
     dataset = load(wish.data)
     parts = split(dataset, train_size=wish.train_size)
     if len(parts.train_y) < wish.batch:
         raise UsageError(
             f"--batch {wish.batch} is more than the {len(parts.train_y)} training examples; make it smaller"
         )
+    if wish.epochs * (len(parts.train_y) // wish.batch) >= 2**31:
+        raise UsageError(f"--epochs {wish.epochs} is more steps than can be counted (2^31 - 1); make it smaller")
     net = build_net(dataset.input_shape, dataset.classes)
     if not net.hidden and rule.info.name != "bp":
         raise UsageError(f"--arch {wish.arch} has no hidden layer, so there is nothing for {rule.info.name} to assign")
@@ -118,22 +128,24 @@ def read_seeds(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in str(text).split(",")]
     try:
         if len(words) == 1 and words[0].isdecimal():
-            seeds = list(range(int(words[0])))
+            spans = [range(int(words[0]))]
         else:
-            seeds = []
-            for word in filter(None, words):
-                low, _, high = word.partition("-")
-                seeds += range(int(low), int(high or low) + 1)
-    except (ValueError, OverflowError, MemoryError):
+            ends = [word.partition("-") for word in words if word]
+            spans = [range(int(low), int(high or low) + 1) for low, _, high in ends]
+            if not all(spans):
+                raise ValueError("a span that runs backwards")
+    except ValueError:
         raise UsageError(f"--seeds '{text}': give a number of seeds (5) or the seeds themselves (0,3,10-14)") from None
+    # No list is made before its length is known: `--seeds 0-99999999999` must not fill the memory.
+    if sum(span.stop - span.start for span in spans) > 10_000 or max((s.stop for s in spans), default=0) > 2**32:
+        raise UsageError(f"--seeds '{text}': seeds are whole numbers from 0 to 2^32 - 1, at most 10,000 of them")
+    seeds = [seed for span in spans for seed in span]
     if not seeds:
         raise UsageError(
             f"--seeds '{text}' names no seed; at least one is needed, and 5 for an interval worth printing"
         )
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds '{text}' names a seed twice; the same network would be counted twice")
-    if min(seeds) < 0 or max(seeds) >= 2**32 or len(seeds) > 10_000:
-        raise UsageError(f"--seeds '{text}': seeds are whole numbers from 0 to 2^32 - 1, at most 10,000 of them")
     return tuple(seeds)
 
 
@@ -151,11 +163,14 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
         path = Path(call.name).expanduser()
         factory, source = load_user_factory(path)
         bound = bind(call, factory, "--rule")
-        rule = factory(*bound.args, **bound.kwargs)
+        with users_own(path):
+            rule = factory(*bound.args, **bound.kwargs)
     except RuleError as error:
         raise UsageError(f"--rule '{text}': {error}") from None
     if not isinstance(rule, Rule):
         raise UsageError(f"--rule: rule() in {path} must return an algorithms.Rule, not {type(rule).__name__}")
+    if not isinstance(rule.info, RuleInfo):
+        raise UsageError(f"--rule: the Rule of {path} needs info=algorithms.RuleInfo(...), not {rule.info!r}")
     return rule, canonical(path.stem, bound), {"rule": (path.name, source)}
 
 
@@ -164,15 +179,11 @@ def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
     if not path.is_file():
         raise NotFound(f"--rule: there is no file {path}; give the path of a Python file that defines rule()")
     source = path.read_bytes()
-    specification = importlib.util.spec_from_file_location(f"user_rule_{path.stem}", path)
-    module = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises is the user's to hear about, in one line
-        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path)
-        raise LabError(
-            f"--rule: {path}, line {line}: {type(error).__name__}: {error}; mend the file and try again"
-        ) from None
+    module = ModuleType(f"user_rule_{path.stem}")
+    module.__file__ = str(path.resolve())
+    with users_own(path):
+        # These very bytes, which the run's id is drawn from: an import could find older ones in __pycache__.
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
     if not callable(getattr(module, "rule", None)):
         raise UsageError(
             f"--rule: {path} defines no function rule(); it must return an algorithms.Rule (CONTRIBUTING.md)"
@@ -180,11 +191,29 @@ def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
     return module.rule, source
 
 
-def _last_line(error: Exception, path: Path) -> int | str:
+@contextmanager
+def users_own(path: Path) -> Iterator[None]:
+    """Within, whatever a user's file raises is the user's to hear about: one line, with its place in the file."""
+    try:
+        yield
+    except RuleError:
+        raise
+    except (Exception, SystemExit) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path.resolve())
+        raise LabError(f"--rule: {path}, line {line}: {told(error)}; mend the file and try again") from None
+
+
+def told(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _last_line(error: BaseException, path: Path) -> int | str:
     lines = []
     trace = error.__traceback__
     while trace:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        if Path(trace.tb_frame.f_code.co_filename).resolve() == path:
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     return lines[-1] if lines else "?"
@@ -198,30 +227,3 @@ def choose_optimizer(wish: Wish, rule_call: str, arch_call: str, recipes: list[P
     if recipe is None:
         return "adam(0.001)", {"source": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
     return recipe.optimizer, recipe.record(arch_call, wish.data)
-
-
-def check_fit(request: Request) -> None:
-    """Refuse a network that the rule is not defined for, before anything is written.
-
-    Raises:
-        UsageError: with the rule's own words on what would work.
-    """
-    from lab.training import Trainer, on_device
-
-    rows = slice(request.spec.batch)
-    examples = on_device(request.split.train_x[rows], request.split.train_y[rows])
-    trainer = Trainer(request.rule, request.net, request.optimizer, request.spec.batch, request.spec.cohort)
-    try:
-        seeds = trainer.seeds(request.spec.seeds[:1])
-        learner = jax.eval_shape(trainer.start, seeds, examples)
-        jax.eval_shape(trainer.advance, learner, seeds, seeds, 0, 0, 1, examples)
-    except RuleError as error:
-        raise UsageError(f"--rule {request.rule.info.name} with --arch {request.spec.arch}: {error}") from None
-    except Exception as error:
-        if not request.sources:
-            raise
-        # A user's rule that does not trace is the user's to mend: one line, no traceback through JAX.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise LabError(
-            f"--rule {request.sources['rule'][0]} does not run: {type(error).__name__}: {lines[0]}"
-        ) from None

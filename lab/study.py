@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lab.comparison import Comparison, Plan, compare_runs
+from lab.capture import stimuli
+from lab.comparison import Plan, compare_runs, pair_probe_of
 from lab.errors import LabError, NotFound, UsageError, did_you_mean
+from lab.figures.stored import FIGURES, draw
 from lab.findings import findings
-from lab.request import Wish, check_fit, make_request
+from lab.fit import check_fit
+from lab.request import Wish, make_request
 from lab.runner import train
 from lab.summary import summarise
 from runs import RunFolder, Store
@@ -68,27 +72,71 @@ def read_study(name: str, size: str, changes: dict[str, Any]) -> Study:
         path = Path(name).expanduser()
         if not path.is_file():
             raise NotFound(f"there is no file {path}; `lab study` lists the studies that come with the lab")
-        text, name = path.read_text(), path.stem
+        text, name = path.read_text(errors="replace"), path.stem
     elif name in known:
         text = known[name].read_text()
     else:
-        raise NotFound(f"no study '{name}'.{did_you_mean(name, list(known))} Known: {', '.join(known)}; or give a .toml file")
+        raise NotFound(
+            f"no study '{name}'.{did_you_mean(name, list(known))} Known: {', '.join(known)}; or give a .toml file"
+        )
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise LabError(f"study {name} is not TOML: {error}") from None
+        raise LabError(f"study {name} is not TOML: {error}; mend the file") from None
     sizes = table.pop("size", {})
+    sizes = {key: value for key, value in sizes.items() if isinstance(value, dict)} if isinstance(sizes, dict) else {}
     if size not in sizes:
-        raise UsageError(f"study {name} has no size '{size}'; it has {', '.join(sizes) or 'none: add a [size.full] table'}")
+        raise UsageError(
+            f"study {name} has no size '{size}'; it has {', '.join(sizes) or 'none: add a [size.full] table'}"
+        )
     entries = {**table, **sizes[size]}
     entries = {key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()}
+    if isinstance(entries.get("seeds"), int):
+        entries["seeds"] = str(entries["seeds"])  # 5 and "5" are the same wish
     try:
         study = Study(name=name, size=size, **entries)
     except TypeError as error:
-        raise LabError(f"study {name}: {str(error).partition('__init__() ')[2] or error}; see `lab study --help`") from None
+        why = str(error).partition("__init__() ")[2] or str(error)
+        raise LabError(f"study {name}: {why}; `lab study --json` shows a whole one") from None
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if changes:  # results at another size must not replace those of the size that the study names
+        words = [size, *(f"{key}-{value}" for key, value in changes.items())]
+        changes["size"] = re.sub(r"[^A-Za-z0-9-]+", "_", "-".join(words))
+    study = replace(study, **changes)
+    check_study(study)
+    return study
+
+
+KINDS = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "int | None": (int | None, "a whole number"),
+    "tuple[str, ...]": (tuple, 'a list of words, as in ["bp", "fa"]'),
+}
+"""Annotation of a study's entry -> the type it must have, and that type in words."""
+
+
+def check_study(study: Study) -> None:
+    """Refuse what would only fail after hours of training.
+
+    Raises:
+        LabError, UsageError: the first entry that is not what it must be.
+    """
+    for entry in fields(study):
+        value, (kind, words) = getattr(study, entry.name), KINDS[entry.type]
+        sound = isinstance(value, kind) and not isinstance(value, bool)
+        if not sound or (kind is tuple and not all(isinstance(word, str) for word in value)):
+            raise LabError(f"study {study.name}: {entry.name} must be {words}, not {value!r}; mend the file")
     if study.reference not in study.rules:
-        raise LabError(f"study {name}: its reference '{study.reference}' is not one of its rules")
-    return replace(study, **{key: value for key, value in changes.items() if value is not None})
+        raise LabError(f"study {study.name}: its reference '{study.reference}' is not one of its rules; mend the file")
+    if len(study.rules) < 2 or len(set(study.rules)) < len(study.rules) or not study.measures:
+        raise LabError(f"study {study.name}: it needs two rules or more, none of them twice, and a measure")
+    for name in study.figures:
+        if name not in FIGURES:
+            hint = did_you_mean(name, list(FIGURES))
+            raise LabError(f"study {study.name}: no figure '{name}'.{hint} `lab figure list` shows all")
+    for measure in study.measures:
+        pair_probe_of(measure)
 
 
 def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[str], None], bar) -> Path:
@@ -103,11 +151,15 @@ def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[st
     Raises:
         Interrupted: on Ctrl-C while training.
     """
+    import pandas as pd
+
     from lab.figures.save import save
+    from lab.figures.style import STYLES
 
     requests = [make_request(wish, recipes) for wish in study.wishes()]
     for request in requests:
         check_fit(request)  # all of them before the first is trained: a study does not fail at its last rule
+    stimuli(requests[0].dataset, study.stimuli)
     folders: list[RunFolder] = []
     for i, request in enumerate(requests, 1):
         title = f"[{i}/{len(requests)}] {request.rule.info.name}"
@@ -116,47 +168,32 @@ def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[st
         accuracy = summarise(folders[-1])["test_accuracy"]
         sd = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
         say(f"{title}: test accuracy {100 * accuracy['mean']:.2f}{sd} %")
-    plan = Plan(study.measures, study.stimuli, study.permutations)
-    by_steps = compare_runs(folders, plan, store, say)
-    matched = Plan(study.measures[:1], study.stimuli, study.permutations, match="accuracy")
-    by_accuracy = compare_runs(folders, matched, store, say)
+    shared = {"stimuli": study.stimuli, "permutations": study.permutations}
+    by_steps = [compare_runs(folders, Plan((measure,), **shared), store, say) for measure in study.measures]
+    by_accuracy = compare_runs(folders, Plan(study.measures[:1], **shared, match="accuracy"), store, say)
     place = store.root / "studies" / f"{study.name}-{study.size}"
     place.mkdir(parents=True, exist_ok=True)
-    sidecar = {"study": study.name, "size": study.size, "runs": [folder.id for folder in folders], "comparison": by_steps.id}
-    for name, drawn in _draw(study, folders, by_steps, say):
-        save(drawn, place / f"{name}.pdf", {**sidecar, "figure": name})
+    sidecar = {"study": study.name, "size": study.size, "runs": [folder.id for folder in folders]}
+    for name in study.figures:
+        asked = {"measure": study.measures[0], "match": "steps", **shared}
+        drawn, origin = draw(name, folders, asked, store, STYLES["neurips"], say)
+        save(drawn, place / f"{name}.pdf", {**sidecar, "figure": name, **origin})
         say(f"drew {place / name}.pdf")
-    sentences = findings(study, folders, by_steps, by_accuracy)
-    write_atomically(place / "comparison.csv", by_steps.rows.to_csv(index=False).encode())
+    rows = pd.concat([comparison.rows for comparison in by_steps], ignore_index=True)
+    labels = dict(zip(study.rules, by_steps[0].labels, strict=True))
+    sentences = findings(
+        labels[study.reference], dict(zip(labels.values(), folders, strict=True)), rows, by_accuracy.rows
+    )
+    write_atomically(place / "comparison.csv", rows.to_csv(index=False).encode())
     write_atomically(place / "comparison-at-equal-accuracy.csv", by_accuracy.rows.to_csv(index=False).encode())
-    answer = {"schema": 1, **sidecar, "asked": asdict(study), "summaries": [summarise(f) for f in folders], "findings": sentences}
+    answer = {
+        "schema": 1,
+        **sidecar,
+        "asked": asdict(study),
+        "summaries": [summarise(f) for f in folders],
+        "findings": sentences,
+    }
     write_atomically(place / "study.json", (json.dumps(answer, indent=1) + "\n").encode())
     # Last, so that its presence means that all the rest is there.
     write_atomically(place / "findings.md", (f"# {study.title}\n\n" + "\n\n".join(sentences) + "\n").encode())
     return place
-
-
-def _draw(study: Study, folders: list[RunFolder], comparison: Comparison, say) -> Iterator[tuple[str, Any]]:
-    """The study's figures, one at a time, in the first measure."""
-    import pandas as pd
-
-    from lab.figures import layers, learning, similarity, spectrum
-    from lab.figures.style import STYLES
-    from lab.spectra import spectra
-
-    style = STYLES["neurips"]
-    rows, pairs = comparison.rows, comparison.pairs
-    first = rows["measure"].iloc[0]
-    rows, pairs = rows[rows["measure"] == first], pairs[pairs["measure"] == first]
-    for name in study.figures:
-        if name == "similarity":
-            yield name, similarity.draw(pairs, rows, style, comparison.labels)
-        elif name == "layers":
-            yield name, layers.draw(pairs, rows, style, comparison.labels)
-        elif name == "learning":
-            tables = [f.read_table("metrics").assign(rule=x) for f, x in zip(folders, comparison.labels, strict=True)]
-            yield name, learning.draw(pd.concat(tables, ignore_index=True), style)
-        elif name == "spectrum":
-            yield name, spectrum.draw(*spectra(folders, study.stimuli, say), style, study.stimuli)
-        else:
-            raise LabError(f"study {study.name}: no figure '{name}'; `lab figure` lists them")

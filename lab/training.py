@@ -106,7 +106,7 @@ class Trainer:
                 rule_state=self.rule.init(stream(seed, RULE), self.net, params, example),
                 opt_state=self.partial_optimizer.init(params),
                 loss_sum=jnp.zeros(()),
-                first_bad=jnp.full((), -1),
+                first_bad=jnp.full((), -1, jnp.int32),
             )
 
         return self.over_cohort(start, mapped=1)

@@ -66,6 +66,8 @@ class Store:
     def list(self) -> list[RunFolder]:
         """Every run, for reading, by name: the incomplete and the damaged too, which `RunFolder.status` tells."""
         if not self.runs.is_dir():
+            if self.runs.exists() or (self.root.exists() and not self.root.is_dir()):
+                raise RunError(f"{self.root} is not a folder of runs but something else. Choose another with --store.")
             return []
         with explained(self.runs, "list"):
             paths = sorted(path for path in self.runs.iterdir() if path.is_dir() and not path.name.startswith("."))

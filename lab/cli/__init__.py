@@ -56,7 +56,7 @@ class Lab(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            click.echo("Interrupted; what was saved stays, and the same command goes on from there.", err=True)
             sys.exit(130)
         except click.ClickException:
             raise
@@ -71,7 +71,8 @@ def one_line(error: Exception) -> Exception:
         told = LabError(str(error))
         told.exit_code = getattr(error, "exit_code", 1)
         return told
-    if isinstance(error, MemoryError) or ("JaxRuntimeError" in kinds and "RESOURCE_EXHAUSTED" in str(error)):
+    told_full = ("RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)) and "JaxRuntimeError" in kinds
+    if isinstance(error, MemoryError) or told_full:
         return LabError("not enough memory on this device; use a smaller network, --batch, --cohort or --train-size")
     if isinstance(error, OSError) and error.filename:
         return LabError(f"{error.filename}: {error.strerror}; check the path, the permissions and the space left")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from lab.cli.options import find_runs, json_option, open_store, print_json, print_table, store_option
 from lab.errors import UsageError, did_you_mean
+from lab.figures.stored import FIGURES
 
-FIGURES = ("similarity", "layers", "learning", "spectrum")
 STYLE_NAMES = ("neurips", "icml", "nature", "slides")
 TAKES = {
     "similarity": {"measure", "stimuli", "match", "permutations", "layer"},
@@ -75,6 +74,7 @@ def figure(ctx, name, run_texts, output, style, measure, stimuli, match, layers,
 
     path = check_path(output or Path(f"{name}.pdf"))
     from lab.device import prepare
+    from lab.figures.stored import draw
     from lab.figures.style import STYLES
 
     prepare(None)
@@ -82,7 +82,7 @@ def figure(ctx, name, run_texts, output, style, measure, stimuli, match, layers,
     folders = find_runs(where, run_texts)
     asked = {"measure": measure, "stimuli": stimuli, "match": match, "permutations": permutations}
     asked = {key: value for key, value in asked.items() if key in TAKES[name]} | {"layers": list(layers)}
-    drawn, origin = draw(name, folders, asked, where, STYLES[style])
+    drawn, origin = draw(name, folders, asked, where, STYLES[style], lambda line: click.echo(line, err=True))
     sidecar = {
         "figure": name,
         "runs": [folder.id for folder in folders],
@@ -129,51 +129,3 @@ def check(ctx: click.Context, name: str, run_texts: tuple[str, ...]) -> None:
         given = ctx.get_parameter_source(option) not in (ParameterSource.DEFAULT, None)
         if given and option not in TAKES[name]:
             raise UsageError(f"--{option} changes nothing in the figure {name}; leave it out")
-
-
-def draw(name: str, folders: list, asked: dict[str, Any], store: Any, style: Any) -> tuple[Any, dict[str, Any]]:
-    """The figure, and what else its sidecar should say of where the numbers come from."""
-
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    wanted = tuple(asked["layers"])
-    if name in ("similarity", "layers"):
-        from lab.comparison import Plan, compare_runs
-        from lab.figures import layers, similarity
-
-        plan = Plan((asked["measure"],), asked["stimuli"], asked["permutations"], asked["match"], wanted or None)
-        comparison = compare_runs(folders, plan, store, say)
-        drawer = {"similarity": similarity, "layers": layers}[name]
-        return drawer.draw(comparison.pairs, comparison.rows, style, comparison.labels), {"comparison": comparison.id}
-    if name == "learning":
-        import pandas as pd
-
-        from lab.comparison import labels_of
-        from lab.figures import learning
-
-        tables = [folder.require_complete().read_table("metrics") for folder in folders]
-        tables = [table.assign(rule=label) for table, label in zip(tables, labels_of(folders), strict=True)]
-        metrics = pd.concat(tables, ignore_index=True)
-        # "" is the whole network: its accuracy is shown whatever blocks are asked for.
-        return learning.draw(only(metrics, wanted, always=""), style), {}
-    from lab.figures import spectrum
-    from lab.spectra import spectra
-
-    curves, fits = spectra(folders, stimuli=asked["stimuli"], say=say)
-    return spectrum.draw(only(curves, wanted), only(fits, wanted), style, asked["stimuli"]), {}
-
-
-def only(table: Any, layers: tuple[str, ...], always: str | None = None) -> Any:
-    """The lines of the blocks asked for.
-
-    Raises:
-        UsageError: no run has a block of that name.
-    """
-    known = [layer for layer in dict.fromkeys(table["layer"]) if layer != always]
-    for layer in layers:
-        if layer not in known:
-            raise UsageError(
-                f"--layer {layer}: no such block.{did_you_mean(layer, known)} There are {', '.join(known)}."
-            )
-    return table[table["layer"].isin([*layers, always])] if layers else table

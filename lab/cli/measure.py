@@ -37,14 +37,17 @@ def measure(measure, arrays, labels, null, permutations, seed, as_json) -> None:
     """
     from lab.callstring import build
     from lab.errors import UsageError
-    from probes import PROBES, PairProbe
-    from probes.features import class_labels
+    from probes import PROBES, PairProbe, ProbeError
+    from probes.features import class_labels, features
 
-    made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
+    try:
+        made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
+    except ProbeError as error:
+        raise UsageError(f"MEASURE '{measure}': {error}") from None
     wanted = 2 if isinstance(made, PairProbe) else 1
     if len(arrays) != wanted:
         raise UsageError(f"{made.info.name} takes {wanted} array{'s' * (wanted - 1)}, not {len(arrays)}")
-    loaded = [read_array(path) for path in arrays]
+    loaded = [features(read_array(path), path) for path in arrays]  # so that a refusal names the file
     y = None if labels is None else read_array(labels)
     if y is not None:
         class_labels(y, len(loaded[0]))
@@ -72,11 +75,14 @@ def read_array(path: str):
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
+        raise NotFound(f"there is no file {path}; give the path of an array saved with numpy.save") from None
     except (ValueError, OSError, EOFError) as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        if "pickle" in reason:  # NumPy advises to unpickle it: never a stranger's file, and useless for text
+            reason = "it holds Python objects, or text"
         raise LabError(f"{path} is not a .npy file of numbers ({reason}); save it with numpy.save") from None
     if not isinstance(array, np.ndarray):
+        array.close()
         raise LabError(f"{path} holds several arrays (.npz); save the one to measure with numpy.save")
     return array
 
@@ -148,9 +154,9 @@ def measure_single(made, array, labels) -> dict:
 def print_measure(answer: dict) -> None:
     """A few lines for people."""
     units = " and ".join(map(str, answer["units"]))
-    value = answer.get("undefined", answer["value"])
+    value = f"undefined: {answer['undefined']}" if "undefined" in answer else format(answer["value"], ".6f")
     kind = f" ({answer['direction']})" if "direction" in answer else ""
-    click.echo(f"{answer['measure']}{kind}: {value if isinstance(value, str) else format(value, '.6f')}")
+    click.echo(f"{answer['measure']}{kind}: {value}")
     click.echo(f"n = {answer['n']} stimuli, {units} units")
     for name, number in answer.get("details", {}).items():
         click.echo(f"{name}: {number:.6g}")

@@ -52,7 +52,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     from lab.device import prepare
 
     prepare(device)
-    from lab.request import Wish, check_fit, make_request
+    from lab.fit import check_fit
+    from lab.request import Wish, make_request
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import summarise

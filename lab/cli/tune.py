@@ -44,9 +44,10 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
     prepare(device)
     from lab.callstring import build
     from lab.cli.progress import shown
+    from lab.fit import check_fit
     from lab.optimizers import OPTIMIZERS
     from lab.recipes import GRID, Recipe, write_recipe
-    from lab.request import Wish, check_fit, make_request
+    from lab.request import Wish, make_request
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import last_values, spread
@@ -63,7 +64,7 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
             click.echo("Interrupted; what was tried is saved. The same command resumes it.", err=True)
             sys.exit(130)
         trials.append(spread(list(last_values(folder, "validation_accuracy").values())))
-    means = [trial["mean"] or 0.0 for trial in trials]
+    means = [round(trial["mean"] or 0.0, 5) for trial in trials]
     best = max(range(len(GRID)), key=means.__getitem__)
     recipe = Recipe(
         rule=request.spec.rule,

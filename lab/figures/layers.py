@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from lab.figures.drawn import (
-    LETTER_EM,
     Drawn,
     check_room,
     columns_of,
@@ -127,7 +126,7 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], mea
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     tight = panel * 0.95 / len(layers) < widest
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if tight else {}
-    letters = int(0.95 * panel / (LETTER_EM * style.small_pt / 72))
+    letters = int(0.95 * panel / text_width_in("m", style.small_pt))
     for k, (ax, pair) in enumerate(zip(axes.flat, chosen, strict=False)):
         here = table[(table["rule_a"] == pair[0]) & (table["rule_b"] == pair[1])]
         _panel(ax, here, pair, layers, style)
@@ -279,13 +278,11 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
         f"{QUANTITIES[r.quantity]} of {r.of or f'{r.rule_a}–{r.rule_b}'} at {r.layer}" for r in missing.itertuples()
     ]
     spread = kinds[kinds["quantity"].isin(["between", "same_start", "ceiling", "untrained"]) & kinds["value"].notna()]
-    bare = spread[spread["low"].isna()]
-    lacking = dict.fromkeys(r.of or f"{r.rule_a}–{r.rule_b}" for r in bare.itertuples())
+    bare = dict.fromkeys(r.of or f"{r.rule_a}–{r.rule_b}" for r in spread[spread["low"].isna()].itertuples())
     worst = rows[["null_global_p", "null_within_p"]].max().max()
     return sentences(
         [
-            f"{measure} ({direction_words(direction)}) between networks of two rules, on n = {n} stimuli; "
-            f"{seed_words(seeds)}.",
+            f"{measure} ({direction_words(direction)}) between two rules, n = {n} stimuli; {seed_words(seeds)}.",
             f"Every rule is shown against {rules[0]}." if len(rules) > ALL_PAIRS else "",
             "Filled: networks that differ in rule and seed; open: in rule only, from the same initial weights; small "
             "dots: single pairs of networks. Bands and crosses stand on their rule's side: the same rule with another "
@@ -295,7 +292,7 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
             + (f"; largest p = {worst:.2g})." if worst == worst else ").") if rows["null_global"].notna().any()
             or rows["null_within"].notna().any() else "No null was computed.",
             match_words(rows),
-            f"No interval, for want of seeds: {listed(lacking)}." if len(bare) else "",
+            f"No interval is defined for {listed(bare)}." if bare else "",
             f"Undefined and not drawn (hatched where a place stays empty): {listed(dict.fromkeys(names))}."
             if names else "",
             *diverged_words(rows),

@@ -146,6 +146,8 @@ def _step_axis(ax, steps: list[int], style: Style) -> None:
     ax.set_xscale("symlog", linthresh=first, linscale=0.7)
     ax.set_xlim(-0.08 * first if steps[0] == 0 else first / 1.2, later[-1] * 1.15)
     decades = [10**k for k in range(12) if first <= 10**k <= later[-1] * 1.15]
+    if len(decades) < 2:  # too few to read a logarithmic axis by
+        decades = [m * 10**k for k in range(12) for m in (1, 2, 5) if first <= m * 10**k <= later[-1] * 1.15]
     ax.set_xticks([0, *decades] if steps[0] == 0 else decades)
     ax.set_xticks([], minor=True)
     ax.xaxis.set_major_formatter(lambda step, _: step_name(step))
@@ -159,9 +161,25 @@ def step_name(step: float) -> str:
     return f"{step:g}"
 
 
+def coinciding(angles: pd.DataFrame, rules: list[str]) -> list[str]:
+    """Rules whose angles a reader cannot tell apart, being within half a degree at every step, block by block."""
+    found = []
+    for block, of in angles.groupby("layer", sort=False):
+        means = of.pivot(index="step", columns="rule", values="mean").dropna(axis="columns")
+        here = [rule for rule in rules if rule in means]
+        for first in here:
+            group = [rule for rule in here if (means[rule] - means[first]).abs().max() < 0.5]
+            if len(group) > 1 and group[0] == first:
+                found.append(f"{', '.join(group)} at {block}")
+    return found
+
+
 def _caption(table: pd.DataFrame, seeds: dict[str, int]) -> str:
     angles = table[table["metric"] == "angle"]
     none = [rule for rule in seeds if not (angles.loc[angles["rule"] == rule, "seeds"] > 0).any()]
+    blocks = dict.fromkeys(angles.loc[angles["seeds"] > 0, "layer"])
+    has = set(zip(angles["rule"], angles["layer"], strict=True))
+    partly = [f"{r} at {b}" for r in seeds if r not in none for b in blocks if (r, b) not in has]
     some = table[(table["undefined"] > 0) & (table["seeds"] > 0)]
     gone = table[(table["seeds"] == 0) & ~table["rule"].isin(none)]
     lost = dict.fromkeys(f"{r.rule} {r.layer or 'accuracy'}" for r in pd.concat([some, gone]).itertuples())
@@ -174,6 +192,8 @@ def _caption(table: pd.DataFrame, seeds: dict[str, int]) -> str:
             "Dashed: 90°, no alignment." if len(angles) else "No angle was recorded.",
             f"No band, with one seed: {listed(single)}." if single else "",
             f"No angle is defined for {listed(none)}." if none and len(angles) else "",
+            f"No angle was recorded for {listed(partly)}." if partly else "",
+            f"Curves that lie on each other: {'; '.join(same)}." if (same := coinciding(angles, list(seeds))) else "",
             f"Undefined at some steps or seeds, and left out of mean and band: {listed(lost)}." if lost else "",
         ]
     )

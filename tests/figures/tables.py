@@ -36,8 +36,8 @@ def comparison(rules=("bp", "fa"), seeds=4, layers=("dense1", "dense2"), directi
                 alike = 0.85 - 0.05 * j - 0.05 * depth + 0.04 * (s == t)
                 pairs.append({**same, "layer": layer, "kind": "between", "rule_a": a, "seed_a": s, "rule_b": b,
                               "seed_b": t, "value": value(alike)})  # fmt: skip
-            row = {**same, "layer": layer, "rule_a": a, "rule_b": b, "n": 1000, "seeds": seeds, "match": "steps",
-                   "permutations": permutations, "accuracy_a": 0.98 - 0.02 * i, "accuracy_b": 0.98 - 0.02 * j}  # fmt: skip
+            row = {**same, "layer": layer, "rule_a": a, "rule_b": b, "n": 1000, "seeds": seeds, "match": "steps"}
+            row |= {"permutations": permutations, "accuracy_a": 0.98 - 0.02 * i, "accuracy_b": 0.98 - 0.02 * j}
             spread("between", 0.85 - 0.05 * j - 0.05 * depth, row)
             spread("same_start", 0.89 - 0.05 * j - 0.05 * depth, row)
             for side, k in (("a", i), ("b", j)):

@@ -55,7 +55,7 @@ def test_svg_keeps_text_as_text(tmp_path):
 def test_table_on_disk_is_the_table_drawn_bit_for_bit(tmp_path):
     pairs, rows = comparison(seeds=3)
     _, table, _ = save(similarity.draw(pairs, rows, STYLES["neurips"]), tmp_path / "a.pdf", ORIGIN)
-    lines = list(csv.DictReader(table.open()))
+    lines = list(csv.DictReader(table.read_text().splitlines()))
     assert [float(line["value"]) for line in lines] == pairs["value"].tolist()
     assert list(lines[0]) == list(pairs.columns)
 

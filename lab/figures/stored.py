@@ -1,0 +1,67 @@
+"""Figures of stored runs: the numbers each one needs, gathered from the store, and the figure drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:  # what draws and what measures is imported only once there is something to draw
+    from lab.figures.drawn import Drawn
+    from lab.figures.style import Style
+    from runs import RunFolder, Store
+
+FIGURES = ("similarity", "layers", "learning", "spectrum")
+"""The figures there are, in the order in which they are listed."""
+
+
+def draw(
+    name: str, folders: list[RunFolder], asked: dict[str, Any], store: Store, style: Style, say: Callable[[str], None]
+) -> tuple[Drawn, dict[str, Any]]:
+    """One of `FIGURES`, and what else its sidecar should say of where the numbers come from.
+
+    Args:
+        asked: the options of `lab figure` that this figure takes; "layers" is empty for all.
+        say: is told what is read and measured on the way.
+    """
+    wanted = tuple(asked.get("layers", ()))
+    if name in ("similarity", "layers"):
+        from lab.comparison import Plan, compare_runs
+        from lab.figures import layers, similarity
+
+        plan = Plan((asked["measure"],), asked["stimuli"], asked["permutations"], asked["match"], wanted or None)
+        comparison = compare_runs(folders, plan, store, say)
+        drawer = {"similarity": similarity, "layers": layers}[name]
+        return drawer.draw(comparison.pairs, comparison.rows, style, comparison.labels), {"comparison": comparison.id}
+    if name == "learning":
+        import pandas as pd
+
+        from lab.comparison import labels_of
+        from lab.figures import learning
+
+        tables = [folder.require_complete().read_table("metrics") for folder in folders]
+        tables = [table.assign(rule=label) for table, label in zip(tables, labels_of(folders), strict=True)]
+        metrics = pd.concat(tables, ignore_index=True)
+        # "" is the whole network: its accuracy is shown whatever blocks are asked for.
+        return learning.draw(only(metrics, wanted, always=""), style), {}
+    from lab.figures import spectrum
+    from lab.spectra import spectra
+
+    curves, fits = spectra(folders, stimuli=asked["stimuli"], say=say)
+    return spectrum.draw(only(curves, wanted), only(fits, wanted), style, asked["stimuli"]), {}
+
+
+def only(table: Any, layers: tuple[str, ...], always: str | None = None) -> Any:
+    """The lines of the blocks asked for.
+
+    Raises:
+        UsageError: no run has a block of that name.
+    """
+    known = [layer for layer in dict.fromkeys(table["layer"]) if layer != always]
+    for layer in layers:
+        if layer not in known:
+            raise UsageError(
+                f"--layer {layer}: no such block.{did_you_mean(layer, known)} There are {', '.join(known)}."
+            )
+    return table[table["layer"].isin([*layers, always])] if layers else table

@@ -1,0 +1,107 @@
+"""`lab compare`: which runs it takes, what it says beside each value, and when it must not give an interval."""
+
+import csv
+import io
+
+import pytest
+
+QUICK = ("--stimuli", "60", "--permutations", "20")
+
+
+def test_the_table(ask, runs):
+    result = ask("compare", runs["bp"], runs["fa"], *QUICK)
+    first, header, line, *_ = result.stdout.splitlines()
+    assert first == "debiased-cka (similarity), dense1"
+    assert header.split("  ")[0] == "rules"
+    for column in ("between [95 %]", "same start", "ceilings", "untrained", "global null", "within-class null"):
+        assert column in header
+    assert line.startswith("bp - fa  ")
+    assert "n = 60 test stimuli; 3 seeds per rule; intervals over seeds" in result.stdout
+    assert "bp: step 10, validation accuracy " in result.stdout
+    assert "Matched by nothing but the end of training." in result.stdout
+    assert "debiased-cka" not in result.stderr.splitlines()[0]
+
+
+def test_json_csv_and_the_stored_answer_agree(answer, ask, runs):
+    found = answer("compare", runs["bp"], runs["fa"], *QUICK)
+    assert (found["runs"], found["labels"]) == ([runs["bp"], runs["fa"]], ["bp", "fa"])
+    (row,) = found["rows"]
+    again = ask("compare", runs["bp"], runs["fa"], *QUICK, "--csv")
+    assert again.stderr.startswith("compared earlier: ")
+    (line,) = csv.DictReader(io.StringIO(again.stdout))
+    assert float(line["between"]) == pytest.approx(row["between"], abs=1e-9)  # JSON keeps ten digits
+    assert list(line) == list(row)
+    assert row["paired"] is True
+    assert row["seeds"] == 3
+    assert row["between_low"] < row["between"] < row["between_high"]
+
+
+def test_seeds_in_common_pair_networks_and_others_do_not(answer, runs):
+    paired = answer("compare", runs["bp"], runs["fa"], *QUICK)["rows"][0]
+    apart = answer("compare", runs["fa"], runs["later"], *QUICK)["rows"][0]
+    assert (paired["paired"], apart["paired"]) == (True, False)
+    assert paired["same_start"] is not None
+    assert apart["same_start"] is None
+    assert apart["between_low"] < apart["between"] < apart["between_high"]
+
+
+def test_one_seed_gives_a_value_and_no_interval_and_says_why(answer, ask, runs):
+    row = answer("compare", runs["alone"], runs["bp"], *QUICK)["rows"][0]
+    assert row["between"] is not None
+    assert row["between_low"] is row["between_high"] is row["ceiling_a"] is row["rule_effect_low"] is None
+    assert "no interval" in row["notes"]
+    assert "note: no interval" in ask("compare", runs["alone"], runs["bp"], *QUICK).stdout
+
+
+def test_matched_by_accuracy(ask, runs):
+    said = ask("compare", runs["bp"], runs["fa"], "--match", "accuracy", *QUICK).stdout
+    assert "Matched by validation accuracy." in said
+
+
+def test_several_measures_and_a_layer(answer, runs):
+    options = ("--measure", "linear-cka", "--measure", "mutual-knn(k=5)", "--layer", "dense1")
+    rows = answer("compare", runs["bp"], runs["fa"], *options, *QUICK)["rows"]
+    assert [(row["measure"], row["layer"]) for row in rows] == [("linear-cka", "dense1"), ("mutual-knn(k=5)", "dense1")]
+
+
+REFUSED = [
+    (["bp"], 2, ["at least two runs", "`lab runs` lists those there are"]),
+    (["bp", "bp"], 2, ["a run is named twice"]),
+    (["bp", "conv"], 2, ["no hidden block of the same name", "one kind of network"]),
+    (["bp", "other"], 2, ["different data (tiny, other)", "compare runs on one"]),
+    (["bp", "fa", "--layer", "dense9"], 2, ["--layer dense9 is not a hidden block of all runs; they share dense1"]),
+    (["bp", "fa", "--measure", "cka"], 2, ["unknown name 'cka'", "Did you mean 'linear-cka'?"]),
+    (["bp", "fa", "--measure", "sparsity"], 2, ["describes one network, not a pair", "these compare two: linear-cka"]),
+    (["bp", "fa", "--stimuli", "201"], 2, ["give 10 to 200, the size of tiny's test set"]),
+    (["bp", "fa", "--stimuli", "-1"], 2, ["give 10 to 200"]),
+    (["bp", "fa", "--permutations", "0"], 2, ["'--permutations': 0 is not in the range"]),
+    (["bp", "fa", "--match", "loss"], 2, ["'loss' is not one of 'steps', 'accuracy'"]),
+    (["bp", "fa", "--json", "--csv"], 2, ["--json and --csv exclude each other"]),
+    ([], 2, ["Missing argument"]),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "words"), REFUSED, ids=lambda value: str(value)[:40])
+def test_refusals(refuse, runs, args, code, words):
+    more = [] if "--stimuli" in args else ["--stimuli", "60"]
+    message = refuse(code, "compare", *(runs.get(arg, arg) for arg in args), *more)
+    assert [word for word in words if word not in message] == []
+
+
+def test_names_that_fit_no_run_or_several(refuse, runs):
+    message = refuse(4, "compare", "bp", "fa", *QUICK)
+    assert "5 runs have the rule 'bp'" in message
+    assert runs["later"] in message
+    assert "name one" in message
+    message = refuse(4, "compare", "tiny-mlp-8", runs["fa"])
+    assert "'tiny-mlp-8' fits 5 runs" in message
+    assert "Give more of the name." in message
+    message = refuse(4, "compare", "nothing-like-it", runs["fa"])
+    assert "no run 'nothing-like-it'" in message
+    assert "`lab runs` lists the runs there are." in message
+
+
+@pytest.mark.xfail(strict=True, reason="a bad setting of a probe is reported as a failure of the lab, not as usage")
+def test_a_bad_setting_of_a_measure(refuse, runs):
+    message = refuse(2, "compare", runs["bp"], runs["fa"], "--measure", "mutual-knn(k=0)", *QUICK)
+    assert "--measure" in message

@@ -1,0 +1,176 @@
+"""`lab measure` on anybody's arrays: the right number, a stable answer, and one line for what cannot be measured."""
+
+import numpy as np
+import pytest
+
+N = 60
+rng = np.random.default_rng(2)
+A, B = rng.normal(size=(N, 5)), rng.normal(size=(N, 7))
+Y = np.arange(N) % 3
+
+
+def broken() -> np.ndarray:
+    x = A.copy()
+    x[3, 1], x[7] = np.nan, np.inf
+    return x
+
+
+ARRAYS = {
+    "a": A,
+    "b": B,
+    "y": Y,
+    "words": np.array(["cat", "dog", "owl"])[Y],
+    "y-short": Y[:50],
+    "short": A[:50],
+    "nan": broken(),
+    "flat": A[:, 0],
+    "deep": A.reshape(N, 5, 1),
+    "scalar": np.float64(3),
+    "none": np.zeros((0, 5)),
+    "objects": np.array([{}, None], dtype=object),
+    "complex": A + 1j,
+    "integer": (100 * A).astype(np.int16),
+    "half": A.astype(np.float16),
+    "fortran": np.asfortranarray(A),
+    "constant": np.ones((N, 4)),
+    "two": A[:2],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def arrays(tmp_path_factory):
+    place = tmp_path_factory.mktemp("arrays")
+    for name, array in ARRAYS.items():
+        np.save(place / f"{name}.npy", array)
+    np.savez(place / "several.npz", a=A, b=B)
+    (place / "text.npy").write_text("0.1 0.2\n0.3 0.4\n")
+    (place / "empty.npy").write_bytes(b"")
+    (place / "cut.npy").write_bytes((place / "a.npy").read_bytes()[:400])
+    (place / "folder.npy").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        yield place
+
+
+def cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear CKA by its definition, from the singular values of nothing but centred features."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    return np.sum((x.T @ y) ** 2) / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
+
+
+REFUSED = [
+    ("linear-cka a.npy", 2, ["linear-cka takes 2 arrays, not 1"]),
+    ("linear-cka a.npy b.npy a.npy", 2, ["linear-cka takes 2 arrays, not 3"]),
+    ("participation-ratio a.npy b.npy", 2, ["participation-ratio takes 1 array, not 2"]),
+    ("linear-kca a.npy b.npy", 2, ["unknown name 'linear-kca'", "Did you mean 'linear-cka'?", "`lab probes`"]),
+    ("mutual-knn(k=0) a.npy b.npy", 2, ["'mutual-knn(k=0)'", "k=0 must be a whole number of at least 1"]),
+    ("mutual-knn(j=3) a.npy b.npy", 2, ["mutual-knn has no 'j'"]),
+    ("rsa(foo) a.npy b.npy", 2, ["dissimilarity='foo' is not known", "sqeuclidean, correlation"]),
+    ("linear-cka( a.npy b.npy", 2, ["was never closed"]),
+    ("linear-cka a.npy short.npy", 1, ["60 and 50 rows", "row i of both must be the same stimulus"]),
+    ("linear-cka nan.npy b.npy", 1, ["nan.npy has 6 non-finite entries in 2 of 60 rows (rows 3, 7)"]),
+    ("linear-cka a.npy nan.npy", 1, ["nan.npy has 6 non-finite entries"]),
+    ("linear-cka flat.npy b.npy", 1, ["flat.npy has shape (60,)", "flatten or pool explicitly"]),
+    ("linear-cka deep.npy b.npy", 1, ["deep.npy has shape (60, 5, 1)", "stimuli × units"]),
+    ("linear-cka scalar.npy b.npy", 1, ["scalar.npy has shape ()"]),
+    ("participation-ratio none.npy", 1, ["none.npy has shape (0, 5)", "at least one row"]),
+    ("linear-cka complex.npy b.npy", 1, ["complex.npy has dtype complex128", "convert it first"]),
+    ("linear-cka words.npy b.npy", 1, ["words.npy has dtype <U3"]),
+    ("linear-cka objects.npy b.npy", 1, ["objects.npy", "it holds Python objects", "save it with numpy.save"]),
+    ("linear-cka text.npy b.npy", 1, ["text.npy", "or text", "save it with numpy.save"]),
+    ("linear-cka empty.npy b.npy", 1, ["empty.npy is not a .npy file of numbers"]),
+    ("linear-cka cut.npy b.npy", 1, ["cut.npy is not a .npy file of numbers", "Expected (60, 5)"]),
+    ("linear-cka folder.npy b.npy", 1, ["folder.npy is not a .npy file of numbers", "Is a directory"]),
+    ("linear-cka several.npz b.npy", 1, ["several.npz holds several arrays (.npz)", "numpy.save"]),
+    ("linear-cka absent.npy b.npy", 4, ["there is no file absent.npy", "numpy.save"]),
+    ("linear-cka a.npy b.npy --labels absent.npy", 4, ["there is no file absent.npy"]),
+    ("linear-cka a.npy b.npy --labels y-short.npy", 1, ["labels have shape (50,), but there are 60 stimuli"]),
+    ("linear-cka a.npy b.npy --null within-class", 2, ["--null within-class needs --labels Y.npy"]),
+    ("linear-probe a.npy", 2, ["linear-probe needs --labels Y.npy"]),
+    ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
+    ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'none'"]),
+    ("linear-cka", 2, ["Missing argument 'A.npy [B.npy]'"]),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "words"), REFUSED, ids=[line for line, _, _ in REFUSED])
+def test_refusals(refuse, line, code, words):
+    message = refuse(code, "measure", *line.split(" "))
+    assert [word for word in words if word not in message] == []
+
+
+def test_the_value_is_the_definition(answer):
+    found = answer("measure", "linear-cka", "a.npy", "b.npy")
+    # Two float64 evaluations of one formula.
+    np.testing.assert_allclose(found["value"], cka(A, B), rtol=1e-9, atol=0)
+    assert list(found) == [
+        *("schema", "measure", "direction", "value", "n", "units", "null", "calibrated", "warnings"),
+    ]
+    assert (found["measure"], found["n"], found["units"]) == ("linear-cka", 60, [5, 7])
+    assert list(found["null"]) == ["kind", "mean", "sd", "p", "permutations"]
+    assert found["null"]["kind"] == "global"
+    assert found["null"]["p"] > 0.05, "independent noise is not significant"
+    assert any("no labels given" in warning for warning in found["warnings"])
+    assert found == answer("measure", "linear-cka", "a.npy", "b.npy")
+
+
+@pytest.mark.parametrize("name", ["integer", "half", "fortran"])
+def test_any_kind_of_number_is_measured_as_it_is(answer, name):
+    found = answer("measure", "linear-cka", f"{name}.npy", "b.npy", "--null", "none")
+    np.testing.assert_allclose(found["value"], cka(ARRAYS[name].astype(np.float64), B), rtol=1e-9, atol=0)
+    assert found["null"] is None
+    assert found["calibrated"] is None
+
+
+def test_text_for_people(ask):
+    result = ask("measure", "linear-cka", "a.npy", "b.npy", "--permutations", "50")
+    first, second, third, fourth = result.stdout.splitlines()
+    assert first == f"linear-cka (similarity): {cka(A, B):.6f}"
+    assert second == "n = 60 stimuli, 5 and 7 units"
+    assert third.startswith("global null: mean 0.")
+    assert third.endswith("(50 permutations)")
+    assert fourth.startswith("calibrated: 0.")
+    assert result.stderr.startswith("warning: no labels given")
+
+
+PAIRS = ["linear-cka", "debiased-cka", "angular-procrustes", "rsa", "mutual-knn"]
+SINGLES = ["participation-ratio", "effective-rank", "stable-rank", "spectrum-exponent"]
+
+
+@pytest.mark.parametrize("measure", PAIRS + SINGLES)
+def test_a_constant_array_has_no_value_and_says_why(answer, ask, measure):
+    files = ["constant.npy", "b.npy"][: 2 if measure in PAIRS else 1]
+    found = answer("measure", measure, *files)
+    assert found["value"] is found["null"] is found["calibrated"] is None
+    assert "60 stimuli" in found["undefined"]
+    assert f": undefined: {found['undefined']}\n" in ask("measure", measure, *files).stdout
+
+
+def test_too_little_data_is_undefined(answer):
+    assert "n − 3" in answer("measure", "debiased-cka", "two.npy", "two.npy")["undefined"]
+    assert "k = 1000 neighbours" in answer("measure", "mutual-knn(k=1000)", "a.npy", "b.npy")["undefined"]
+
+
+def test_labels_may_be_words(answer):
+    by_number = answer("measure", "linear-probe", "a.npy", "--labels", "y.npy")
+    by_word = answer("measure", "linear-probe", "a.npy", "--labels", "words.npy")
+    assert by_number == by_word
+    assert by_number["details"]["chance"] == pytest.approx(1 / 3)
+    assert 0 <= by_number["value"] <= 1
+
+
+def test_shared_class_means_alone_pass_for_similarity_until_calibrated(answer, arrays):
+    """Two representations with nothing in common but where their classes lie: the known way of being misled."""
+    draw = np.random.default_rng(1)
+    labels = np.arange(300) % 10
+    means = 5 * draw.normal(size=(10, 20))
+    for name in ("left", "right"):
+        np.save(arrays / f"{name}.npy", means[labels] + draw.normal(size=(300, 20)))
+    np.save(arrays / "classes.npy", labels)
+    asked = ("measure", "linear-cka", "left.npy", "right.npy", "--labels", "classes.npy", "--null")
+    by_chance, by_class = answer(*asked, "global"), answer(*asked, "within-class")
+    assert by_chance["value"] == by_class["value"] > 0.95
+    assert by_chance["null"]["p"] < 0.01
+    assert by_chance["calibrated"] > 0.9
+    assert by_class["null"]["kind"] == "within-class"
+    assert by_class["calibrated"] < 0.05

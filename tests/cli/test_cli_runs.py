@@ -1,0 +1,105 @@
+"""`lab runs` and its subcommands, `lab rules`, `lab probes` and `lab data`: lists and cards, as text and as JSON."""
+
+import pytest
+
+KEYS = ["run", "status", "problem", "size", "rule", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"]
+
+
+def test_the_list(ask, answer, runs, home):
+    found = answer("runs")
+    assert found["store"] == str(home / "store")
+    rows = {row["run"]: row for row in found["runs"]}
+    assert set(runs.values()) <= set(rows)
+    assert list(rows[runs["bp"]]) == KEYS
+    assert (rows[runs["fa"]]["rule"], rows[runs["fa"]]["seeds"], rows[runs["fa"]]["problem"]) == ("fa", 3, None)
+    header, *lines = ask("runs").stdout.splitlines()
+    assert header.split()[:4] == ["run", "status", "rule", "optimizer"]
+    assert len(lines) == len(rows)
+
+
+def test_an_empty_store_is_no_error(ask, answer, tmp_path):
+    result = ask("runs", "--store", tmp_path / "none")
+    assert result.stdout == ""
+    assert "no runs in" in result.stderr
+    assert "`lab train --rule fa` makes one" in result.stderr
+    assert answer("runs", "--store", tmp_path / "none")["runs"] == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_show(ask, answer, runs):
+    found = answer("runs", "show", runs["fa"])
+    assert list(found) == ["schema", "run", "status", "spec", "manifest", "summary"]
+    assert (found["spec"]["rule"], found["status"]) == ("fa(scale=1.0)", "complete")
+    assert found["summary"]["run"] == runs["fa"]
+    assert found["manifest"]["versions"]["jax"]
+    said = ask("runs", "show", runs["fa"]).stdout
+    assert said.startswith(f"{runs['fa']}: complete\n")
+    assert "test accuracy" in said
+    assert "command" in said
+
+
+def test_diff(ask, answer, runs):
+    found = answer("runs", "diff", runs["bp"], runs["fa"])
+    assert found["diff"] == {"rule": ["bp()", "fa(scale=1.0)"]}
+    lines = ask("runs", "diff", runs["bp"], runs["fa"]).stdout.splitlines()
+    assert lines[0].split() == ["field", runs["bp"], runs["fa"]]
+    assert lines[1].split() == ["rule", "bp()", "fa(scale=1.0)"]
+    assert ask("runs", "diff", runs["bp"], runs["bp"]).stdout == "the two runs were asked for in the same words\n"
+
+
+def test_verify(answer, runs):
+    found = answer("runs", "verify", runs["bp"], runs["lost"])["runs"]
+    assert found == {
+        runs["bp"]: {"status": "complete", "problems": []},
+        runs["lost"]: {"status": "diverged", "problems": []},
+    }
+
+
+@pytest.mark.parametrize("command", [["show"], ["diff", "x"], ["verify"], ["rm"]])
+def test_a_run_that_is_not_there(refuse, runs, command):
+    nearly = runs["fa"][:-1] + ("0" if runs["fa"][-1] != "0" else "1")
+    message = refuse(4, "runs", *command, nearly) if command != ["diff", "x"] else refuse(4, "runs", "diff", "x", "y")
+    assert "no run '" in message
+    assert "`lab runs` lists the runs there are." in message
+    if command != ["diff", "x"]:
+        assert f"Did you mean {runs['fa']}" in message
+
+
+def test_rm_asks_first(ask, runs, copied):
+    path = copied / "runs" / runs["fa"]
+    options = ("runs", "rm", runs["fa"], "--store", copied)
+    result = ask(*options, input="n\n")
+    assert f"delete {runs['fa']} (" in result.output
+    assert path.is_dir()
+    result = ask(*options, input="", code=1)
+    assert "Aborted!" in result.stderr
+    assert path.is_dir()
+    result = ask(*options, input="y\n")
+    assert f"deleted {runs['fa']}" in result.stderr
+    assert not path.exists()
+    assert ask("runs", "rm", runs["bp"], "-y", "--store", copied).stdout == ""
+    assert not (copied / "runs" / runs["bp"]).exists()
+
+
+def test_rules_and_probes(ask, answer):
+    rules = [card["name"] for card in answer("rules")["rules"]]
+    assert {"bp", "fa", "dfa", "es", "ff", "frozen"} <= set(rules)
+    assert [line.split()[0] for line in ask("rules").stdout.split("\n\n")[0].splitlines()[1:]] == rules
+    assert answer("rules", "fa")["call"] == "fa(scale=1.0)"
+    assert "equation" in ask("rules", "fa").stdout
+    probes = [card["name"] for card in answer("probes")["probes"]]
+    assert {"debiased-cka", "rsa", "participation-ratio"} <= set(probes)
+    assert [line.split()[0] for line in ask("probes").stdout.split("\n\n")[0].splitlines()[1:]] == probes
+    card = answer("probes", "mutual-knn(k=5)")
+    assert (card["label"], card["settings"], card["range"]) == ("mutual-knn(k=5)", {"k": 5}, [0, 1])
+    assert "invariant to" in ask("probes", "mutual-knn").stdout
+
+
+def test_data_sets(ask, answer, home):
+    rows = {row["name"]: row for row in answer("data", "list")["datasets"]}
+    assert (rows["tiny"]["state"], rows["tiny"]["train"], rows["tiny"]["test"]) == ("added", 600, 200)
+    assert f"added: {home / 'data' / 'tiny.npz'}" in ask("data").stdout
+    found = answer("data", "add", "tiny", home / "tiny.npz")
+    assert (found["shape"], found["classes"], len(found["sha256"])) == ([8, 8, 1], 4, 64)
+    refused = ask("data", "add", "tiny", home / "other.npz", code=2)
+    assert "replace it with --force" in refused.stderr

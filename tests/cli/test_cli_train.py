@@ -1,0 +1,113 @@
+"""`lab train` from the outside: what it answers, that nothing is computed twice, and seeds that diverge."""
+
+import json
+import math
+import subprocess
+
+import pytest
+
+KEYS = ["schema", "run", "path", "rule", "rule_call", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"]
+KEYS += ["validation_accuracy", "test_readout_accuracy", "seconds", "diverged"]
+
+
+def test_the_answer(answer, runs, tiny, home):
+    found = answer("train", *tiny, "--rule", "bp", "--seeds", "3")
+    assert list(found) == KEYS
+    assert (found["run"], found["rule"], found["seeds"], found["diverged"]) == (runs["bp"], "bp", [0, 1, 2], {})
+    assert found["path"] == str(home / "store" / "runs" / runs["bp"])
+    accuracy = found["test_accuracy"]
+    assert list(accuracy) == ["mean", "sd", "per_seed"]
+    assert len(accuracy["per_seed"]) == 3
+    assert accuracy["mean"] == pytest.approx(sum(accuracy["per_seed"]) / 3)
+    variance = sum((value - accuracy["mean"]) ** 2 for value in accuracy["per_seed"]) / 2
+    assert accuracy["sd"] == pytest.approx(math.sqrt(variance))
+    assert list(found["test_readout_accuracy"]) == ["dense1"]
+    assert found["seconds"] > 0
+
+
+def test_asked_twice_is_computed_once(ask, runs, tiny, home, monkeypatch):
+    import lab.runner
+
+    def never(*args):
+        raise AssertionError("it trains again")
+
+    path = home / "store" / "runs" / runs["bp"]
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    monkeypatch.setattr(lab.runner._Training, "run", never)
+    # The same wish in other words has the same id.
+    said = ask("train", *tiny, "--rule", "bp()", "--seeds", "0-2", "--arch", "mlp( 8, act='relu')").stdout
+    assert "stored earlier, took " in said
+    assert "(n = 3 seeds)" in said
+    assert said.splitlines()[-1] == str(path)
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_one_seed_has_no_standard_deviation(answer, ask, runs, tiny):
+    found = answer("train", *tiny, "--rule", "fa", "--seeds", "1")
+    assert found["run"] == runs["alone"]
+    assert found["test_accuracy"]["sd"] is None
+    assert found["test_accuracy"]["per_seed"] == [found["test_accuracy"]["mean"]]
+    assert "±" not in ask("train", *tiny, "--rule", "fa", "--seeds", "1").stdout
+
+
+def test_a_dry_run_writes_nothing(ask, answer, tiny, tmp_path):
+    store = tmp_path / "store"
+    options = ("train", *tiny, "--rule", "dfa", "--dry-run", "--store", store)
+    found = answer(*options)
+    assert list(found) == ["schema", "run", "spec", "chosen_by"]
+    assert found["spec"]["rule"] == "dfa(scale=1.0)"
+    assert ask(*options).stdout.splitlines()[0] == f"would train {found['run']}"
+    assert not store.exists()
+
+
+def test_the_untrained_control(answer, runs, tiny):
+    options = ("--rule", "bp", "--seeds", "2", "--data", "other", "--epochs", "0")
+    found = answer("train", *tiny, *options)
+    assert (found["run"], found["epochs"]) == (runs["other"], 0)
+    # Chance is .25; an untrained network favours a class or two of four, never all of them.
+    assert all(0 <= value <= 0.6 for value in found["test_accuracy"]["per_seed"])
+
+
+def test_diverged_seeds_are_reported_and_stay_on_record(ask, answer, runs, tiny):
+    options = ("train", *tiny, "--rule", "bp", "--seeds", "2", "--optimizer", "sgd(1e30)")
+    again = ask(*options, "--json", code=3)
+    found = json.loads(again.stdout)
+    assert found["run"] == runs["lost"]
+    assert list(found["diverged"]) == ["0", "1"]
+    assert again.stderr.startswith("Some seeds diverged: 0 at step ")
+    assert "They stay on record; try a smaller learning rate." in again.stderr
+    assert len(again.stderr.splitlines()) == 1
+    assert found["test_accuracy"]["per_seed"] == [0.0, 0.0], "what is not finite predicts nothing right"
+    row = next(row for row in answer("runs")["runs"] if row["run"] == runs["lost"])
+    assert row["status"] == "diverged"
+    assert f"{runs['lost']}: diverged" in ask("runs", "show", runs["lost"]).stdout
+
+
+def test_all_diverged_cannot_be_compared_but_says_so(ask, runs):
+    result = ask("compare", runs["lost"], runs["fa"], "--stimuli", "50", "--permutations", "10")
+    assert "2 of 2 seeds diverged" in result.stdout
+    assert "undefined" in result.stdout
+
+
+def test_two_processes_and_one_run(refuse, tiny, tmp_path, process):
+    """The second is told who has it; the first does not notice."""
+    slow = "import lab.runner\nbefore = lab.runner._Training.run\n"
+    slow += (
+        "def run(self):\n    print('begun', flush=True)\n    input()\n    before(self)\nlab.runner._Training.run = run"
+    )
+    options = ("train", *tiny, "--rule", "bp", "--seeds", "3", "--store", tmp_path)
+    first = process(*options, first=slow, stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "begun\n"
+    message = refuse(1, *options)
+    assert f"is in use by process {first.pid} on" in message
+    assert "Wait for it to end, or work elsewhere with --store" in message
+    name = next((tmp_path / "runs").iterdir()).name
+    assert "is in use by process" in refuse(1, "runs", "rm", name, "--yes", "--store", tmp_path)
+    stdout, stderr = first.communicate("go on\n")
+    assert first.returncode == 0, stderr
+    assert stdout.splitlines()[-1] == str(tmp_path / "runs" / name)
+
+
+def test_two_orders_are_two_runs(answer, tiny):
+    ids = {answer("train", *tiny, *options, "--dry-run")["run"] for options in ([], ["--order-seed", "3"])}
+    assert len(ids) == 2
