@@ -75,6 +75,8 @@ def parse(text: str, what: str) -> Call:
     for keyword in tree.keywords:
         if keyword.arg is None:
             raise _point(what, text, offset + keyword.value.col_offset, "** is not allowed here")
+        if keyword.arg in kwargs:
+            raise _point(what, text, offset + keyword.col_offset, f"{keyword.arg} is given twice")
         kwargs[keyword.arg] = _literal(keyword.value, what, text, offset)
     return Call(name, tuple(_literal(arg, what, text, offset) for arg in tree.args), kwargs)
 
@@ -101,14 +103,14 @@ def bind(call: Call, factory: Callable, what: str) -> inspect.BoundArguments:
     """
     signature = inspect.signature(factory)
     known = signature.parameters
-    takes = f"{call.name} takes {', '.join(map(str, known.values()))}" if known else f"{call.name} takes no arguments"
+    takes = f"{call.name} takes {', '.join(map(plain, known.values()))}" if known else f"{call.name} takes no arguments"
     for name in call.kwargs:
         if name not in known or known[name].kind is inspect.Parameter.VAR_POSITIONAL:
-            raise UsageError(f"{what}: {call.name} has no '{name}'.{did_you_mean(name, list(known))} {plain(takes)}")
+            raise UsageError(f"{what}: {call.name} has no '{name}'.{did_you_mean(name, list(known))} {takes}")
     try:
         bound = signature.bind(*call.args, **call.kwargs)
     except TypeError as error:
-        raise UsageError(f"{what}: {call.name}: {error}; {plain(takes)}") from None
+        raise UsageError(f"{what}: {call.name}: {error}; {takes}") from None
     bound.apply_defaults()
     for name, parameter in known.items():
         value = bound.arguments[name]
@@ -117,11 +119,9 @@ def bind(call: Call, factory: Callable, what: str) -> inspect.BoundArguments:
     return bound
 
 
-def plain(signature: str) -> str:
-    """A signature without its type annotations: `scale=1.0`, not `scale: 'float' = 1.0`."""
-    import re
-
-    return re.sub(r": '[^']*'( =)?", lambda found: "=" if found[1] else "", signature).replace("= ", "=")
+def plain(parameter: inspect.Parameter) -> str:
+    """A parameter as one would write it: `scale=1.0`, `*widths`, `learning_rate`."""
+    return str(parameter.replace(annotation=inspect.Parameter.empty))
 
 
 def canonical(name: str, bound: inspect.BoundArguments) -> str:
@@ -142,6 +142,6 @@ def build(text: str, table: Mapping[str, Callable], what: str, listing: str = ""
     bound = bind(call, factory, what)
     try:
         made = factory(*bound.args, **bound.kwargs)
-    except TypeError as error:  # a value of a type that the factory cannot take
+    except (TypeError, ValueError) as error:  # a value that the factory cannot take, in its own words
         raise UsageError(f"{what} '{text}': {error}") from None
     return made, canonical(call.name, bound)

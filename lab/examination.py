@@ -173,7 +173,7 @@ class Examiner:
         return rows
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | np.floating) -> float | None:
     """The number, or None where it is not one."""
     return float(value) if np.isfinite(value) else None
 

@@ -45,6 +45,11 @@ class Recipe:
     edge: bool
     command: str
 
+    def __post_init__(self) -> None:
+        for name in ("rule", "arch", "data", "optimizer"):
+            if not isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} must be text, not {value!r}")
+
     def record(self, arch: str, data: str) -> dict[str, Any]:
         """For a manifest: the search, and whether it was made for exactly this network and data."""
         exact = self.arch == arch and self.data == data

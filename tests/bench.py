@@ -59,7 +59,8 @@ def bare_epoch(batch: int = 128):
     def init(key):
         keys = jax.random.split(key, 3)
         return [
-            (jax.random.normal(k, (m, n)) * (2 / m) ** 0.5, jnp.zeros(n)) for k, m, n in zip(keys, sizes, sizes[1:], strict=False)
+            (jax.random.normal(k, (m, n)) * (2 / m) ** 0.5, jnp.zeros(n))
+            for k, m, n in zip(keys, sizes, sizes[1:], strict=False)
         ]
 
     def loss(params, x, y):

@@ -1,6 +1,6 @@
 """The class-only control: representations that share class means and nothing else, and ones that share more.
 
-    python -m tests.class_control
+python -m tests.class_control
 """
 
 import numpy as np
@@ -22,7 +22,8 @@ def representations(shared: float, seed: int = 0):
     means = 3 * rng.standard_normal((CLASSES, UNITS))
     common = rng.standard_normal((N, UNITS))
     a, b = (
-        means[labels] + np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.standard_normal((N, UNITS)) for _ in range(2)
+        means[labels] + np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.standard_normal((N, UNITS))
+        for _ in range(2)
     )
     return a, b, labels
 
@@ -40,7 +41,10 @@ def results(shared: float) -> dict[str, float]:
 
 
 def main() -> None:
-    for title, shared in (("shared class means, nothing else", 0.0), ("shared class means and within-class structure", 0.5)):
+    for title, shared in (
+        ("shared class means, nothing else", 0.0),
+        ("shared class means and within-class structure", 0.5),
+    ):
         r = results(shared)
         print(f"| {title} | {r['cka']:.3f} | {r['p_global']:.3f} | {r['calibrated']:.3f} | {r['p_within']:.3f} |")
 

@@ -37,13 +37,10 @@ def measure(measure, arrays, labels, null, permutations, seed, as_json) -> None:
     """
     from lab.callstring import build
     from lab.errors import UsageError
-    from probes import PROBES, PairProbe, ProbeError
+    from probes import PROBES, PairProbe
     from probes.features import class_labels, features
 
-    try:
-        made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
-    except ProbeError as error:
-        raise UsageError(f"MEASURE '{measure}': {error}") from None
+    made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
     wanted = 2 if isinstance(made, PairProbe) else 1
     if len(arrays) != wanted:
         raise UsageError(f"{made.info.name} takes {wanted} array{'s' * (wanted - 1)}, not {len(arrays)}")

@@ -20,8 +20,7 @@ def probes(name, as_json) -> None:
         lab probes 'mutual-knn(k=5)'
     """
     from lab.callstring import build
-    from lab.errors import UsageError
-    from probes import PROBES, ProbeError
+    from probes import PROBES
 
     if name is None:
         cards = [factory().info for factory in PROBES.values()]
@@ -32,10 +31,7 @@ def probes(name, as_json) -> None:
         print_table(["probe", "kind", "direction", "what it is"], rows)
         click.echo("\n`lab probes NAME` shows one; `lab measure NAME a.npy b.npy` computes it for any arrays.")
         return
-    try:
-        made, _ = build(name, PROBES, "NAME", "`lab probes` lists them.")
-    except ProbeError as error:
-        raise UsageError(f"NAME '{name}': {error}") from None
+    made, _ = build(name, PROBES, "NAME", "`lab probes` lists them.")
     card = made.info
     if as_json:
         print_json(_facts(card))

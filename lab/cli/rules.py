@@ -44,7 +44,7 @@ def rules(name, as_json) -> None:
         return
     click.echo(f"{card.name}: {card.title}\n")
     factory = RULES.get(card.name)
-    settings = [plain(str(p)) for p in inspect.signature(factory).parameters.values()] if factory else []
+    settings = [plain(p) for p in inspect.signature(factory).parameters.values()] if factory else []
     rows = [
         ("equation", card.equation),
         ("citation", card.citation),

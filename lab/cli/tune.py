@@ -20,6 +20,7 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
     "--seeds", default="1000,1001", show_default=True, help="Seeds of every trial; not those you will report."
 )
 @click.option("--train-size", type=int, help="Train on fewer examples.")
+@click.option("--grid", help="Learning rates to try. [default: 0.0001,0.0003,0.001,0.003,0.01,0.03]")
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Recipe file to write. [default: recipes.toml in the store]"
 )
@@ -27,7 +28,7 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
 @store_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
-def tune(device, store, save, quiet, as_json, **said) -> None:
+def tune(grid, device, store, save, quiet, as_json, **said) -> None:
     """Train the rule at six learning rates of Adam (0.0001 to 0.03) and keep the best on the validation split.
 
     Every rule is offered the same grid and the same budget. The result is a recipe: `lab train` uses it from then
@@ -38,6 +39,7 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
     Examples:
         lab tune --rule fa
         lab tune --rule ./my_rule.py --arch 'conv(6,16)' --epochs 3
+        lab tune --rule fa --grid 0.0003,0.001,0.003
     """
     from lab.device import prepare
 
@@ -54,7 +56,8 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
 
     where = open_store(store)
     trials = []
-    for rate in GRID:
+    rates = GRID if grid is None else read_grid(grid)
+    for rate in rates:
         request = make_request(Wish(**said, optimizer=f"adam({rate})"), [])
         check_fit(request)
         try:
@@ -65,17 +68,17 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
             sys.exit(130)
         trials.append(spread(list(last_values(folder, "validation_accuracy").values())))
     means = [round(trial["mean"] or 0.0, 5) for trial in trials]
-    best = max(range(len(GRID)), key=means.__getitem__)
+    best = max(range(len(rates)), key=means.__getitem__)
     recipe = Recipe(
         rule=request.spec.rule,
         arch=request.spec.arch,
         data=request.spec.data,
-        optimizer=build(f"adam({GRID[best]})", OPTIMIZERS, "--optimizer")[1],
-        grid=GRID,
+        optimizer=build(f"adam({rates[best]})", OPTIMIZERS, "--optimizer")[1],
+        grid=rates,
         validation_accuracy=tuple(means),
         seeds=request.spec.seeds,
         epochs=request.spec.epochs,
-        edge=best in (0, len(GRID) - 1),
+        edge=best in (0, len(rates) - 1),
         command=shlex.join(["lab", *sys.argv[1:]]),
     )
     path = save or where.root / "recipes.toml"
@@ -85,9 +88,28 @@ def tune(device, store, save, quiet, as_json, **said) -> None:
         return
     rows = [
         [f"{rate:g}", f"{100 * mean:.2f} %", "best" if i == best else ""]
-        for i, (rate, mean) in enumerate(zip(GRID, means, strict=True))
+        for i, (rate, mean) in enumerate(zip(rates, means, strict=True))
     ]
     print_table(["learning rate", "validation accuracy", ""], rows, right={"learning rate", "validation accuracy"})
     if recipe.edge:
         click.echo("The best lies at the edge of the grid; a better one may lie outside it.", err=True)
     click.echo(f"wrote {path}")
+
+
+def read_grid(text: str) -> tuple[float, ...]:
+    """Learning rates from `0.0003,0.001`, smallest first.
+
+    Raises:
+        UsageError: not numbers above 0, or fewer than two.
+    """
+    import math
+
+    from lab.errors import UsageError
+
+    try:
+        rates = tuple(sorted({float(word) for word in text.split(",")}))
+    except ValueError:
+        rates = ()
+    if len(rates) < 2 or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        raise UsageError(f"--grid '{text}': give two learning rates or more, as in 0.0003,0.001,0.003")
+    return rates

@@ -127,3 +127,28 @@ OTHERS = [
 def test_other_commands_refuse(refuse, args, code, words):
     message = refuse(code, *args)
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[[recipe]]\nx =", "Invalid value"),
+        ("[[recipe]]\nx = 1", "unexpected keyword argument 'x'"),
+        ('[[recipe]]\nrule = "bp()"', "missing 9 required"),
+        ("recipe = 3", "not iterable"),
+    ],
+)
+def test_a_damaged_recipe_file(refuse, tiny, tmp_path, text, why):
+    (tmp_path / "recipes.toml").write_text(text)
+    message = refuse(1, "train", *tiny, "--dry-run", "--store", tmp_path)
+    assert f"{tmp_path / 'recipes.toml'} is not a recipe file (" in message
+    assert why in message
+    assert "mend it, or remove it and run `lab tune` again" in message
+
+
+def test_a_recipe_with_a_number_for_an_optimiser(refuse, tiny, tmp_path):
+    entries = dict.fromkeys(("rule", "arch", "data", "command"), '"x"') | {"optimizer": "3", "epochs": "1"}
+    entries |= dict.fromkeys(("grid", "validation_accuracy", "seeds"), "[]") | {"edge": "false"}
+    (tmp_path / "recipes.toml").write_text("[[recipe]]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
+    message = refuse(1, "train", *tiny, "--dry-run", "--store", tmp_path)
+    assert "is not a recipe file (optimizer must be text, not 3); mend it" in message

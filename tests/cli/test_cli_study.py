@@ -89,7 +89,7 @@ def test_a_study_from_start_to_findings(ask, study, tmp_path, monkeypatch):
     store = tmp_path / "store"
     options = ("--epochs", "1", "--seeds", "2", "--train-size", "500", "--store", store)
     said = ask("study", "run", study(), *options)
-    place = store / "studies" / "mine-full"
+    place = store / "studies" / "mine-full-epochs-1-seeds-2-train_size-500"
     assert said.stdout.splitlines()[-1] == str(place)
     assert "[1/2] bp: test accuracy " in said.stderr
     names = {file.name for file in place.iterdir()}

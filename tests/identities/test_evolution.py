@@ -32,7 +32,9 @@ def test_the_mean_direction_is_the_gradient(x64):
     net, params, batch = small_mlp(3, inputs=4, classes=2, n=5)
     g = np.asarray(exact(net, params, batch))
     # sigma = 1e-4 leaves a bias of 1e-8; what remains is the Monte-Carlo error, measured on the draws themselves.
-    found = many_directions(es(pairs=4, sigma=1e-4, shaping="none"), net, params, batch, jax.random.split(jax.random.key(0), 4000))
+    found = many_directions(
+        es(pairs=4, sigma=1e-4, shaping="none"), net, params, batch, jax.random.split(jax.random.key(0), 4000)
+    )
     z = (found.mean(0) - g) / (found.std(0) / len(found) ** 0.5)
     assert np.abs(z).max() < 4  # 23 normal variables: exceeded once in 700 times
     # The error is small beside the gradient, so that a wrong factor could not hide in it.
@@ -43,7 +45,9 @@ def test_the_mean_direction_is_the_gradient(x64):
 def test_the_expected_cosine_with_the_gradient(pairs, x64):
     net, params, batch = small_mlp(10, inputs=12, classes=4, n=5)
     g = np.asarray(exact(net, params, batch))
-    found = many_directions(es(pairs=pairs, sigma=1e-4, shaping="none"), net, params, batch, jax.random.split(jax.random.key(1), 100))
+    found = many_directions(
+        es(pairs=pairs, sigma=1e-4, shaping="none"), net, params, batch, jax.random.split(jax.random.key(1), 100)
+    )
     cosines = found @ g / np.linalg.norm(found, axis=1) / np.linalg.norm(g)
     expected = np.sqrt(pairs / (pairs + len(g) + 1))
     # Four standard errors of the mean of 100 draws, and 1 % for the square root of a mean standing for the mean of

@@ -140,7 +140,7 @@ def test_what_the_label_pixels_hold_when_a_network_is_read_changes_nothing():
 
 
 def test_prediction_is_the_label_with_the_largest_goodness_over_all_hidden_layers(x64):
-    net, params, batch = small_mlp(6, 5, n=30)
+    net, params, batch = small_mlp(6, 5, n=30, inputs=20, seed=3)
     W = numpy_tree(params)
     tried = [hidden(W, batch.x, np.eye(3)[np.full(30, label)], "tanh")[2] for label in range(3)]
     expected = np.stack([sum((h**2).sum(1) for h in hs) for hs in tried], axis=1)
