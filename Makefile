@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/lab study run credit-assignment --size $(SIZE)
+	$(BIN)/lab study run credit-assignment --size $(SIZE) --store results/$(SIZE)
 
 # One BLAS thread: left alone, NumPy's threads spin against JAX's (see docs/decisions.md).
 test: $(READY)

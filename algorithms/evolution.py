@@ -29,9 +29,9 @@ def es(pairs: int = 32, sigma: float = 0.02, shaping: str = "rank") -> Rule:
     References: Salimans et al. (2017), arXiv:1703.03864; the cosine: Zhang, Clune & Stanley (2017),
     arXiv:1712.06564.
     """
-    if not (isinstance(pairs, int) and pairs > 0):
+    if not (isinstance(pairs, int) and not isinstance(pairs, bool) and pairs > 0):
         raise RuleError(f"es: pairs must be a whole number above 0, not {pairs!r}")
-    if not (isinstance(sigma, int | float) and math.isfinite(sigma) and sigma > 0):
+    if not (isinstance(sigma, int | float) and not isinstance(sigma, bool) and math.isfinite(sigma) and sigma > 0):
         raise RuleError(f"es: sigma must be a finite number above 0, not {sigma!r}")
     if shaping not in ("rank", "none"):
         raise RuleError(f"es: shaping must be 'rank' or 'none', not {shaping!r}")

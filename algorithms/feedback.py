@@ -12,7 +12,7 @@ from algorithms.transport import feedback_weights, transport, with_feedback
 
 
 def _positive(rule: str, name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+    if not (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0):
         raise RuleError(f"{rule}: {name} must be a finite number above 0, not {value!r}")
     return float(value)
 

@@ -19,6 +19,7 @@ from algorithms.rule import (
     directions,
     forward_pass,
     identity,
+    zero_taps,
 )
 
 EPSILON = 1e-8  # keeps the length normalisation of a silent layer finite
@@ -58,7 +59,8 @@ def ff(threshold: float = 1.0) -> Rule:
 
     Reference: Hinton (2022), The forward-forward algorithm, arXiv:2212.13345.
     """
-    if not (isinstance(threshold, int | float) and math.isfinite(threshold) and threshold > 0):
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not (number and math.isfinite(threshold) and threshold > 0):
         raise RuleError(f"ff: threshold must be a finite number above 0, not {threshold!r}")
 
     def init(key, net, params, example):
@@ -76,7 +78,7 @@ def ff(threshold: float = 1.0) -> Rule:
         wrong = (batch.y + jax.random.randint(key, (n,), 1, classes)) % classes
         x = jnp.concatenate([batch.x, batch.x])
         label = jax.nn.one_hot(jnp.concatenate([batch.y, wrong]), classes)
-        hs = hidden(net, params, x, label, jax.lax.stop_gradient, twice(taps))[:-1]
+        hs = hidden(net, params, x, label, jax.lax.stop_gradient, taps)[:-1]
         sign = jnp.repeat(jnp.array([1.0, -1.0]), n)
         local = [
             2 * jax.nn.softplus(-sign * (goodness(h) - threshold * math.prod(h.shape[1:]))).mean() for h in hs
@@ -84,7 +86,7 @@ def ff(threshold: float = 1.0) -> Rule:
         neutral = jax.lax.stop_gradient(hidden(net, params, batch.x, no_label(n, classes), identity)[-2])
         top = net.blocks[-1]
         z = top.affine(params[top.name], normalise(neutral))
-        readout = cross_entropy(z if taps is None else z + taps[top.name], batch.y)
+        readout = cross_entropy(z if taps is None else z + taps[top.name][:n], batch.y)
         loss = sum(local)
         return loss + readout, {"loss": loss, "readout_loss": readout}
 
@@ -103,18 +105,21 @@ def ff(threshold: float = 1.0) -> Rule:
         del state
         return cross_entropy(hidden(net, params, batch.x, no_label(len(batch.y), net.classes), identity)[-1], batch.y)
 
-    grads, errors = directions(surrogate)
+    grads, _ = directions(surrogate)
+
+    def errors(key, net: Net, params, state, batch: Batch):
+        # A hidden layer hears two signals, one per pass; they are stacked, positive images first, never added up.
+        both = zero_taps(net, params, jnp.concatenate([batch.x, batch.x]))
+        signals = jax.grad(lambda taps: surrogate(key, net, params, state, batch, taps)[0])(both)
+        top = net.blocks[-1].name
+        return {**signals, top: signals[top][: len(batch.y)]}
+
     return Rule(info=FF, grads=grads, errors=errors, init=init, forward=forward, objective=objective)
 
 
 def no_label(n: int, classes: int) -> Float[Array, "n classes"]:
     """The neutral label: every class equally likely."""
     return jnp.full((n, classes), 1 / classes)
-
-
-def twice(taps: dict[str, Array] | None) -> dict[str, Array] | None:
-    """Taps for a batch seen twice. The error signal is read on the positive half plus the negative half."""
-    return None if taps is None else {name: jnp.concatenate([tap, tap]) for name, tap in taps.items()}
 
 
 def require_dense(net: Net) -> None:
@@ -147,7 +152,7 @@ FF = RuleInfo(
         "no peer normalisation of mean activities",
         "the softmax readout sees the top hidden layer, since the network is a chain; prediction does not use it",
     ),
-    passes="9 (positive, negative and neutral forward passes, a local backward pass for the first two); "
+    passes="7 (positive, negative and neutral forward passes, a local backward pass for the first two); "
     "one pass per class to predict",
     representation="hidden activities, before length normalisation, with the neutral label 1/classes in the label "
     "pixels, so that nothing read from them can come from a label in the input",

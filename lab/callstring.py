@@ -114,8 +114,12 @@ def bind(call: Call, factory: Callable, what: str) -> inspect.BoundArguments:
     bound.apply_defaults()
     for name, parameter in known.items():
         value = bound.arguments[name]
-        if isinstance(parameter.default, float) and isinstance(value, int) and not isinstance(value, bool):
-            bound.arguments[name] = float(value)
+        real = isinstance(parameter.default, float) or parameter.annotation in (float, "float")
+        if real and isinstance(value, int) and not isinstance(value, bool):
+            try:
+                bound.arguments[name] = float(value)
+            except OverflowError:
+                raise UsageError(f"{what}: {call.name}: {name} is beyond every floating-point number") from None
     return bound
 
 

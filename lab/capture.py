@@ -15,7 +15,6 @@ from lab.datasets.sources import load
 from lab.errors import LabError, UsageError
 from lab.networks import ARCHITECTURES, Network
 from lab.request import load_user_factory
-from lab.summary import last_values
 from lab.training import Trainer, cohorts, on_device
 from runs import RunFolder, diverged_seeds, list_checkpoints, load_checkpoint, unflatten_like
 
@@ -108,11 +107,12 @@ def matched_steps(folders: list[RunFolder], match: str) -> list[int]:
     """Which stored step of each run is compared.
 
     "steps": the last of each. "accuracy": the stored step whose mean validation accuracy comes nearest to the lowest
-    final one among the runs, so that a well trained network is not compared with a badly trained one.
+    final one among the trained runs, so that a well trained network is not compared with a badly trained one.
     """
     if match == "steps":
         return [final_step(folder) for folder in folders]
-    target = min(mean_accuracy(folder, final_step(folder)) for folder in folders)
+    trained = [folder for folder in folders if folder.spec.epochs and sound_seeds(folder)] or folders
+    target = min(mean_accuracy(folder, final_step(folder)) for folder in trained)
     return [
         min(list_checkpoints(folder, 0), key=lambda step: abs(mean_accuracy(folder, step) - target))
         for folder in folders
@@ -120,16 +120,10 @@ def matched_steps(folders: list[RunFolder], match: str) -> list[int]:
 
 
 def mean_accuracy(folder: RunFolder, step: int) -> float:
-    """Mean validation accuracy over seeds at a step."""
+    """Mean validation accuracy at a step over the seeds that are compared: those that did not diverge."""
     table = folder.read_table("metrics")
     rows = table[(table["metric"] == "validation_accuracy") & (table["step"] == step)]
-    return float(rows["value"].mean())
-
-
-def test_accuracy(folder: RunFolder) -> float:
-    """Mean test accuracy over seeds after the last step."""
-    values = [v for v in last_values(folder, "test_accuracy").values() if v is not None]
-    return float(np.mean(values))
+    return float(rows[rows["seed"].isin(sound_seeds(folder))]["value"].mean())
 
 
 def dataset_of(folders: list[RunFolder]) -> Dataset:

@@ -24,6 +24,8 @@ def prepare(device: str | None = None) -> None:
     if device:
         # Set before JAX looks for devices, so that a broken driver of another kind is never touched.
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
+    # Full float32 products wherever nothing else is asked; training lowers it for itself where --precision says so.
+    jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from algorithms.rule import Batch
 from lab.datasets.dataset import as_float
-from lab.streams import NOISE, stream
+from lab.streams import EXAMINATION, stream
 from lab.training import Examples, Learner, Trainer
 from probes.spectrum import entropy_rank_of, participation_ratio_of, stable_rank_of
 
@@ -119,7 +119,7 @@ class Examiner:
         def directions(learner: Learner, seed: Array, step, fit: Examples):
             params, state = learner.params, learner.rule_state
             batch = Batch(as_float(fit.x[:DIAGNOSTIC_BATCH]), fit.y[:DIAGNOSTIC_BATCH])
-            key = stream(seed, NOISE, step)
+            key = stream(seed, EXAMINATION, step)
             pseudo, _, metrics = rule.grads(key, net, params, state, batch)
             gradient = jax.grad(lambda p: rule.objective(net, p, state, batch))(params)
             trained = rule.trains(net)

@@ -47,14 +47,21 @@ def accuracies(summaries: dict[str, dict[str, Any]]) -> str:
     n = len(next(iter(summaries.values()))["seeds"])
     said = f"Test accuracy (mean ± standard deviation over {n} seeds): {'; '.join(told)}."
     if "frozen" in summaries:
-        floor = summaries["frozen"]["test_accuracy"]["mean"]
-        below = [name for name, s in summaries.items() if name != "frozen" and s["test_accuracy"]["mean"] <= floor]
-        if below:
-            verb = "does" if len(below) == 1 else "do"
-            said += f" {_and(below)} {verb} not beat frozen: credit has not been shown to reach the hidden blocks."
+        floor = summaries["frozen"]["test_accuracy"]["per_seed"]
+        others = {name: s["test_accuracy"]["per_seed"] for name, s in summaries.items() if name != "frozen"}
+        weak = [name for name, values in others.items() if not _all_above(values, floor)]
+        if weak:
+            verb = "does" if len(weak) == 1 else "do"
+            said += f" {_and(weak)} {verb} not beat frozen with every seed: there, credit is not shown to reach the"
+            said += " hidden blocks."
         else:
-            said += " All beat frozen, whose hidden blocks never change."
+            said += " Every seed of every rule beats its frozen twin, whose hidden blocks never change."
     return said
+
+
+def _all_above(values: list[float | None], floor: list[float | None]) -> bool:
+    """Whether every seed is above its twin with the same start; an undefined accuracy is above nothing."""
+    return all(a is not None and b is not None and a > b for a, b in zip(values, floor, strict=True))
 
 
 def _against(rows, reference: str) -> list[tuple[str, Any, str]]:
@@ -69,17 +76,19 @@ def _against(rows, reference: str) -> list[tuple[str, Any, str]]:
 
 def _layer(rows, layer: str, reference: str) -> str:
     """At one layer: which rules differ from the reference by more than seeds do."""
-    differ, alike, unknown = [], [], []
+    differ, alike, closer, unknown = [], [], [], []
     for other, row, _ in _against(rows, reference):
         low, high = row["rule_effect_low"], row["rule_effect_high"]
         told = f"{other} ({_effect(row)})"
-        (unknown if np.isnan(low) else differ if low > 0 else alike if high >= 0 else unknown).append(told)
+        (unknown if np.isnan(low) else differ if low > 0 else alike if high >= 0 else closer).append(told)
     first = rows.iloc[0]
     parts = [f"{layer}, {first['measure']} ({first['direction']}), networks of different seeds:"]
     if differ:
         parts.append(f"networks of {reference} differ from those of {_and(differ)} by more than seeds of one rule do.")
     if alike:
         parts.append(f"No difference from {_and(alike)} beyond that between seeds was found.")
+    if closer:
+        parts.append(f"Networks of {_and(closer)} are more like those of {reference} than seeds of one rule are.")
     if unknown:
         parts.append(f"For {_and(unknown)} the comparison does not tell.")
     return " ".join(parts)
@@ -108,7 +117,8 @@ def _labels_and_chance(rows, layer: str, reference: str) -> str:
     if not told:
         return ""
     first = rows.iloc[0]
-    chance = rows["null_global"].abs().max() if first["direction"] == "similarity" else rows["null_global"].min()
+    against = [row["null_global"] for _, row, _ in _against(rows, reference)]
+    chance = max(against, key=abs) if first["direction"] == "similarity" else min(against)
     return (
         f"Labels alone (stimuli permuted within their class) explain part of what {reference} shares with the others "
         f"at {layer}: {'; '.join(told)}. Beyond labels (p ≤ .05): {_and(beyond) or 'none'}. Chance (stimuli permuted "
@@ -174,7 +184,7 @@ def _limits(rows, summaries: dict[str, Any]) -> str:
     said = (
         f"n = {first['n']} test stimuli, {first['seeds']} seeds per rule, 95 % intervals over seeds, K = "
         f"{first['permutations']} permutations; layers are compared with their namesakes; nothing but the number of "
-        "steps is matched unless it is said."
+        "steps is matched unless it is said. Intervals are not corrected for the number of comparisons."
     )
     floor = rows["rule_effect_p_floor"].max()
     if floor > 0.05:

@@ -29,9 +29,11 @@ class Recipe:
     Attributes:
         rule, arch, data: canonical call strings and the name of the data set.
         optimizer: the winner.
-        grid: learning rates tried; validation_accuracy: mean over the seeds for each of them, null where all diverged.
+        grid: learning rates tried; validation_accuracy: mean over the seeds for each of them, diverged ones counted.
         edge: whether the winner is the smallest or largest of the grid, so that a better one may lie outside.
         command: what made this search.
+        epochs, batch, train_size: the budget of every trial.
+        source: sha256 of a user's rule file; "" for a rule of the lab.
     """
 
     rule: str
@@ -44,6 +46,9 @@ class Recipe:
     epochs: int
     edge: bool
     command: str
+    batch: int
+    train_size: int
+    source: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rule", "arch", "data", "optimizer"):
@@ -53,7 +58,7 @@ class Recipe:
     def record(self, arch: str, data: str) -> dict[str, Any]:
         """For a manifest: the search, and whether it was made for exactly this network and data."""
         exact = self.arch == arch and self.data == data
-        return {"source": "recipe" if exact else "recipe for another network or data set", **asdict(self)}
+        return {"how": "recipe" if exact else "recipe for another network or data set", **asdict(self)}
 
 
 def read_recipes(path: Path) -> list[Recipe]:
@@ -76,9 +81,12 @@ def read_recipes(path: Path) -> list[Recipe]:
         ) from None
 
 
-def find_recipe(paths: list[Path], *, rule: str, arch: str, data: str) -> Recipe | None:
-    """The recipe of this rule: for this network and data, else for this data, else for any; earlier files first."""
-    recipes = [recipe for path in paths for recipe in read_recipes(path) if recipe.rule == rule]
+def find_recipe(paths: list[Path], *, rule: str, source: str, arch: str, data: str) -> Recipe | None:
+    """The recipe of this rule: for this network and data, else for this data, else for any; earlier files first.
+
+    A user's rule is known by the hash of its file: neither its name nor an earlier version of it will do.
+    """
+    recipes = [r for path in paths for r in read_recipes(path) if (r.rule, r.source) == (rule, source)]
     for fits in (
         lambda r: r.arch == arch and r.data == data,
         lambda r: r.arch.partition("(")[0] == arch.partition("(")[0] and r.data == data,

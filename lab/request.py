@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -97,7 +98,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     net = build_net(dataset.input_shape, dataset.classes)
     if not net.hidden and rule.info.name != "bp":
         raise UsageError(f"--arch {wish.arch} has no hidden layer, so there is nothing for {rule.info.name} to assign")
-    optimizer_text, chosen_by = choose_optimizer(wish, rule_call, arch_call, recipes)
+    optimizer_text, chosen_by = choose_optimizer(wish, rule_call, arch_call, sources, recipes)
     optimizer, optimizer_call = build(optimizer_text, OPTIMIZERS, "--optimizer", "`lab train --help` shows examples.")
     seeds = read_seeds(wish.seeds)
     spec = RunSpec(
@@ -193,9 +194,13 @@ def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
 
 @contextmanager
 def users_own(path: Path) -> Iterator[None]:
-    """Within, whatever a user's file raises is the user's to hear about: one line, with its place in the file."""
+    """Within, whatever a user's file raises is the user's to hear about: one line, with its place in the file.
+
+    What it prints goes to stderr: stdout is the answer's, which a program may be reading.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except RuleError:
         raise
     except (Exception, SystemExit) as error:
@@ -219,11 +224,14 @@ def _last_line(error: BaseException, path: Path) -> int | str:
     return lines[-1] if lines else "?"
 
 
-def choose_optimizer(wish: Wish, rule_call: str, arch_call: str, recipes: list[Path]) -> tuple[str, dict[str, Any]]:
+def choose_optimizer(
+    wish: Wish, rule_call: str, arch_call: str, sources: dict[str, tuple[str, bytes]], recipes: list[Path]
+) -> tuple[str, dict[str, Any]]:
     """What the user gave, else a recipe tuned for this rule, else Adam at 1e-3; and the record of how it came about."""
     if wish.optimizer is not None:
-        return wish.optimizer, {"source": "given"}
-    recipe: Recipe | None = find_recipe(recipes, rule=rule_call, arch=arch_call, data=wish.data)
+        return wish.optimizer, {"how": "given"}
+    source = hashlib.sha256(sources["rule"][1]).hexdigest() if "rule" in sources else ""
+    recipe: Recipe | None = find_recipe(recipes, rule=rule_call, source=source, arch=arch_call, data=wish.data)
     if recipe is None:
-        return "adam(0.001)", {"source": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
+        return "adam(0.001)", {"how": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
     return recipe.optimizer, recipe.record(arch_call, wish.data)

@@ -71,11 +71,15 @@ def checkpoint_steps(steps_per_epoch: int, epochs: int) -> set[int]:
     return {0, steps_per_epoch * epochs} | early | {s for s in doubling if s <= steps_per_epoch * epochs}
 
 
-def train(request: Request, store: Store, report: Report = lambda progress: None) -> RunFolder:
+def train(request: Request, store: Store, report: Report = lambda progress: None, read_test: bool = True) -> RunFolder:
     """Train what was asked for, or find it trained already.
 
     A run that is complete is returned as it is. One that was interrupted continues from its last saved step and ends
     with the same bits as one that never was.
+
+    Args:
+        report: is told how far it is.
+        read_test: whether the test set is read after the last step; a search for hyper-parameters must not.
 
     Raises:
         Interrupted: on Ctrl-C, after saving.
@@ -85,8 +89,8 @@ def train(request: Request, store: Store, report: Report = lambda progress: None
     if there is not None and there.status in ("complete", "diverged"):
         return there
     with store.open(request.spec) as folder, stop_on_ctrl_c() as stopping:
-        jax.config.update("jax_default_matmul_precision", PRECISIONS[request.spec.precision])
-        _Training(request, folder, report, stopping).run()
+        with jax.default_matmul_precision(PRECISIONS[request.spec.precision]):
+            _Training(request, folder, report, stopping, read_test).run()
         return folder
 
 
@@ -115,7 +119,10 @@ def stop_on_ctrl_c() -> Iterator[Callable[[], bool]]:
 class _Training:
     """One run under way: what every cohort of it shares."""
 
-    def __init__(self, request: Request, folder: RunFolder, report: Report, stopping: Callable[[], bool]):
+    def __init__(
+        self, request: Request, folder: RunFolder, report: Report, stopping: Callable[[], bool], read_test: bool
+    ):
+        self.read_test = read_test
         spec = request.spec
         self.request, self.spec, self.folder, self.report, self.stopping = request, spec, folder, report, stopping
         self.trainer = Trainer(
@@ -158,6 +165,8 @@ class _Training:
         if not (self.folder.path / "manifest.json").exists():
             return fresh
         before = self.folder.manifest
+        if before["complete"]:  # it was finished and has lost files since: what it says of itself no longer holds
+            return fresh
         # Who began it stays on record; who went on is what a reader of the final numbers needs as well.
         return {
             **before,
@@ -218,7 +227,7 @@ class _Training:
             if time.monotonic() - saved > SAVE_EVERY:
                 save_for_resuming("running")
                 saved = time.monotonic()
-        if not any(row["metric"] == "test_accuracy" for row in rows):
+        if self.read_test and not any(row["metric"] == "test_accuracy" for row in rows):
             rows += self._test(names, learner, step)
         spent = seconds + time.monotonic() - begun
         # The cohort's end state stays resumable until the whole run is committed.

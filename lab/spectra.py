@@ -10,7 +10,7 @@ from lab.capture import capture, dataset_of, final_step
 from lab.capture import stimuli as choose_stimuli
 from lab.comparison import labels_of
 from probes import Undefined
-from probes.spectrum import spectrum_exponent
+from probes.spectrum import singular_values, spectrum_exponent
 from runs import RunFolder
 
 
@@ -40,11 +40,19 @@ def spectra(folders: list[RunFolder], stimuli: int = 1000, say: Callable[[str], 
                     say(f"{label}, seed {seed}, {layer}: no exponent, {found.reason}")
                     found = dict.fromkeys(("value", "low", "high", "r2"), np.nan)
                 fits.append({**key, "exponent": found["value"], **{k: found[k] for k in ("low", "high", "r2")}})
-    return pd.DataFrame(curves), pd.DataFrame(fits)
+    key = ["rule", "seed", "layer"]  # named here, for a run whose seeds all diverged has no line to take them from
+    return (
+        pd.DataFrame(curves, columns=[*key, "index", "eigenvalue"]),
+        pd.DataFrame(fits, columns=[*key, "exponent", "low", "high", "r2"]),
+    )
 
 
 def covariance_eigenvalues(h: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the covariance of (stimuli × units) activations, falling, as shares of their sum."""
-    squares = np.linalg.svd(h - h.mean(0), compute_uv=False) ** 2
-    total = squares.sum()
-    return squares / total if total > 0 else squares
+    """Eigenvalues of the covariance of (stimuli × units) activations, falling, as shares of their sum.
+
+    All nan for a constant representation, which has no variance to share.
+    """
+    values = singular_values(h)
+    if isinstance(values, Undefined):
+        return np.full(min(h.shape), np.nan)
+    return values**2 / (values**2).sum()

@@ -11,8 +11,8 @@ import zlib
 import jax
 from jaxtyping import Array
 
-INIT, ORDER, RULE, NOISE = "init", "order", "rule", "noise"
-"""Forward weights; data order; a rule's fixed draws (feedback weights); a rule's draws at every step."""
+INIT, ORDER, RULE, NOISE, EXAMINATION = "init", "order", "rule", "noise", "examination"
+"""Forward weights; data order; a rule's fixed draws (feedback weights), its draws at every step, and at evaluations."""
 
 
 def stream(seed: int | Array, name: str, step: int | Array | None = None) -> Array:

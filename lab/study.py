@@ -17,10 +17,10 @@ from lab.errors import LabError, NotFound, UsageError, did_you_mean
 from lab.figures.stored import FIGURES, draw
 from lab.findings import findings
 from lab.fit import check_fit
-from lab.request import Wish, make_request
+from lab.request import Request, Wish, make_request
 from lab.runner import train
 from lab.summary import summarise
-from runs import RunFolder, Store
+from runs import RunFolder, Store, run_id
 from runs.files import write_atomically
 
 
@@ -131,6 +131,8 @@ def check_study(study: Study) -> None:
         raise LabError(f"study {study.name}: its reference '{study.reference}' is not one of its rules; mend the file")
     if len(study.rules) < 2 or len(set(study.rules)) < len(study.rules) or not study.measures:
         raise LabError(f"study {study.name}: it needs two rules or more, none of them twice, and a measure")
+    if study.permutations < 1:
+        raise LabError(f"study {study.name}: permutations must be at least 1, not {study.permutations}; mend the file")
     for name in study.figures:
         if name not in FIGURES:
             hint = did_you_mean(name, list(FIGURES))
@@ -139,7 +141,21 @@ def check_study(study: Study) -> None:
         pair_probe_of(measure)
 
 
-def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[str], None], bar) -> Path:
+def check_distinct(study: Study, requests: list[Request]) -> None:
+    """Refuse two spellings of one rule, which are one run: it cannot be compared with itself.
+
+    Raises:
+        LabError: naming both.
+    """
+    seen: dict[str, str] = {}
+    for rule, request in zip(study.rules, requests, strict=True):
+        name = run_id(request.spec)
+        if name in seen:
+            raise LabError(f"study {study.name}: rules '{seen[name]}' and '{rule}' are the same; leave one of them out")
+        seen[name] = rule
+
+
+def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[str], None], bar, command: str) -> Path:
     """Train what is missing, compare, draw and conclude; returns the folder with the results.
 
     Everything along the way is content-addressed, so a study that was stopped goes on where it stopped, and one that
@@ -147,8 +163,10 @@ def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[st
 
     Args:
         bar: title -> context manager that yields a `runner.Report`.
+        command: what was typed, for the figures' sidecars.
 
     Raises:
+        UsageError, LabError: what was asked cannot be trained or compared; nothing has been trained then.
         Interrupted: on Ctrl-C while training.
     """
     import pandas as pd
@@ -157,6 +175,7 @@ def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[st
     from lab.figures.style import STYLES
 
     requests = [make_request(wish, recipes) for wish in study.wishes()]
+    check_distinct(study, requests)
     for request in requests:
         check_fit(request)  # all of them before the first is trained: a study does not fail at its last rule
     stimuli(requests[0].dataset, study.stimuli)
@@ -173,7 +192,8 @@ def run_study(study: Study, store: Store, recipes: list[Path], say: Callable[[st
     by_accuracy = compare_runs(folders, Plan(study.measures[:1], **shared, match="accuracy"), store, say)
     place = store.root / "studies" / f"{study.name}-{study.size}"
     place.mkdir(parents=True, exist_ok=True)
-    sidecar = {"study": study.name, "size": study.size, "runs": [folder.id for folder in folders]}
+    (place / "findings.md").unlink(missing_ok=True)  # an earlier one must not vouch for files half replaced
+    sidecar = {"study": study.name, "size": study.size, "runs": [folder.id for folder in folders], "command": command}
     for name in study.figures:
         asked = {"measure": study.measures[0], "match": "steps", **shared}
         drawn, origin = draw(name, folders, asked, store, STYLES["neurips"], say)

@@ -18,7 +18,8 @@ def last_values(folder: RunFolder, metric: str, layer: str = "") -> dict[int, fl
     """Seed -> value of a metric at the last step it was measured; None where it was undefined."""
     table = folder.read_table("metrics")
     rows = table[(table["metric"] == metric) & (table["layer"] == layer)]
-    last = rows.sort_values("step", kind="stable").groupby("seed").last()["value"]
+    # The last line, not `groupby.last()`, which would go back to the last line that is not undefined.
+    last = rows.sort_values("step", kind="stable").drop_duplicates("seed", keep="last").set_index("seed")["value"]
     return {
         seed: None if (value := last.get(seed)) is None or np.isnan(value) else float(value)
         for seed in folder.spec.seeds

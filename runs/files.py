@@ -118,7 +118,13 @@ def parse_json(data: bytes | str, name: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise RunDamaged(f"{name} is damaged: it is not JSON ({error}). Restore it, or train the run again.") from error
+        raise RunDamaged(f"{name} is damaged: it is not JSON ({error}). {remedy(name)}") from error
+
+
+def remedy(name: str) -> str:
+    """What to do about a damaged file at path `name`: training a run again would first read it, and stop there too."""
+    run = next((folder.name for folder in Path(name).parents if folder.parent.name == "runs"), "RUN")
+    return f"Restore it, or remove the run with `lab runs rm {run}` and train it again."
 
 
 def _plain(value: Any) -> Any:

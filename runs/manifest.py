@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runs.errors import RunDamaged, RunError, StoreTooNew
-from runs.files import canonical_json, explained, parse_json, readable_json, sha256_of
+from runs.files import canonical_json, explained, parse_json, readable_json, remedy, sha256_of
 from runs.spec import RunSpec, run_id
 
 if TYPE_CHECKING:
@@ -139,15 +139,15 @@ def parse_manifest(text: str | bytes, name: str = NAME) -> dict[str, Any]:
     `write_manifest` did not write; `name` is the file to blame."""
     manifest = parse_json(text, name)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise RunDamaged(f"{name} is damaged: it holds no manifest. Train the run again.")
+        raise RunDamaged(f"{name} is damaged: it holds no manifest. {remedy(name)}")
     if manifest["schema"] > SCHEMA:
         raise StoreTooNew(
             f"{name} has schema {manifest['schema']}; this version reads up to {SCHEMA}. Upgrade to read this run."
         )
     if manifest.pop("digest", None) != _digest(manifest):
-        raise RunDamaged(f"{name} is damaged: it was changed after it was written. Restore it, or train the run again.")
+        raise RunDamaged(f"{name} is damaged: it was changed after it was written. {remedy(name)}")
     if missing := {"id", "complete", "cohorts", "files"} - manifest.keys():
-        raise RunDamaged(f"{name} is damaged: {', '.join(sorted(missing))} missing. Train the run again.")
+        raise RunDamaged(f"{name} is damaged: {', '.join(sorted(missing))} missing. {remedy(name)}")
     for cohort in manifest["cohorts"]:
         cohort["diverged"] = {int(seed): step for seed, step in cohort["diverged"].items()}  # JSON has only text keys
     return manifest

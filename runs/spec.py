@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from runs.errors import RunDamaged, StoreTooNew
-from runs.files import canonical_json, parse_json, readable_json
+from runs.files import canonical_json, parse_json, readable_json, remedy
 
 FORMAT = 1
 """The format of `spec.json` that this version writes, and the latest that it reads."""
@@ -113,7 +113,7 @@ def from_json(text: str | bytes, name: str = "spec.json") -> RunSpec:
     that is not a spec; `name` is the file to blame."""
     fields = parse_json(text, name)
     if not isinstance(fields, dict):
-        raise RunDamaged(f"{name} is damaged: it holds no spec. Restore it, or train the run again.")
+        raise RunDamaged(f"{name} is damaged: it holds no spec. {remedy(name)}")
     known = {field.name for field in dataclasses.fields(RunSpec)}
     format = fields.get("format", FORMAT)
     if isinstance(format, int) and format > FORMAT:
@@ -123,11 +123,11 @@ def from_json(text: str | bytes, name: str = "spec.json") -> RunSpec:
             f"{name} has fields this version does not know ({', '.join(unknown)}). Upgrade to read this run."
         )
     if missing := sorted(known - fields.keys()):
-        raise RunDamaged(f"{name} is damaged: {', '.join(missing)} missing. Restore it, or train the run again.")
+        raise RunDamaged(f"{name} is damaged: {', '.join(missing)} missing. {remedy(name)}")
     try:
         return RunSpec(**fields)
     except (TypeError, ValueError) as error:
-        raise RunDamaged(f"{name} is damaged: {error}. Restore it, or train the run again.") from error
+        raise RunDamaged(f"{name} is damaged: {error}. {remedy(name)}") from error
 
 
 def diff(a: RunSpec, b: RunSpec) -> dict[str, tuple[Any, Any]]:

@@ -1,6 +1,7 @@
 """Speed, as ratios measured within one run: `python -m tests.bench [NAME ...]`.
 
-    loop     training through the lab beside a bare jit + scan loop of the same network, and fa beside bp
+    loop     the training loop beside a bare jit + scan loop of the same network, and other rules beside bp
+    run      a whole run of bp (evaluations, checkpoints and record included) beside the same bare loop
     help     `lab --help` imports no jax
     compile  what the second `lab train` of a shape spends before its first step
     memory   peak memory of `lab train` with 5 seeds on MNIST
@@ -27,8 +28,14 @@ EPOCHS_TIMED = 2
 
 def main(names: list[str]) -> int:
     benches = {
-        "loop": loop, "help": help_without_jax, "compile": second_compile, "memory": memory, "width": width, "conv": conv
-    }  # fmt: skip
+        "loop": loop,
+        "run": whole_run,
+        "help": help_without_jax,
+        "compile": second_compile,
+        "memory": memory,
+        "width": width,
+        "conv": conv,
+    }
     unknown = [name for name in names if name not in benches]
     if unknown:
         print(f"unknown benchmark {unknown[0]}; known: {', '.join(benches)}")
@@ -158,8 +165,40 @@ def loop() -> None:
         say(f"loop: {rule} / bp = {ratio(seconds, rule, 'bp'):.3f}", target)
 
 
+def whole_run() -> None:
+    """Seconds beyond compiling, from the record of the second run of a shape; what a user of `lab train` waits for."""
+    import jax
+
+    from lab.request import Wish, make_request
+    from lab.runner import train
+    from runs import Store
+
+    epochs = 10
+    examples = mnist()
+    step, params, state = bare_epoch()
+    carry = (params, state)
+
+    def bare(first: int) -> None:
+        nonlocal carry
+        for number in range(first, first + epochs):
+            carry, losses = step(*carry, jax.random.key(number), examples.x, examples.y)
+            jax.block_until_ready(losses)
+
+    with tempfile.TemporaryDirectory() as folder:
+        ratios = []
+        for turn in range(4):
+            request = make_request(Wish(rule="bp", seeds=f"{turn},{turn + 100}", epochs=epochs), [])
+            cohorts = train(request, Store(folder)).manifest["cohorts"]
+            # The second seed of a run finds everything compiled, as every seed but the first does.
+            ratios.append(cohorts[1]["seconds"] / timed(bare, 10 * turn))
+    say(f"run: a whole run of bp / bare loop = {statistics.median(ratios[1:]):.2f} ({epochs} epochs, per seed)")
+
+
 def help_without_jax() -> None:
-    code = "import sys\nfrom lab.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('jax' in sys.modules)"
+    code = (
+        "import sys\nfrom lab.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint('jax' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     with_jax = found.stdout.strip().splitlines()[-1] == "True"
     seconds = statistics.median(

@@ -12,7 +12,7 @@ N, CLASSES, UNITS, PERMUTATIONS = 500, 10, 64, 200
 
 
 def representations(shared: float, seed: int = 0):
-    """Two arrays (n × units) with the same class means, their labels, and a within-class part shared by degree `shared`.
+    """Two arrays (n × units) with the same class means, their labels, and a within-class part shared as asked.
 
     Class means lie 3 standard deviations out along random directions; within its class every stimulus is spread by
     noise of 64 units. `shared` is the share of that noise's variance that both arrays have in common.

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from lab.cli.options import find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 
 MATCHES = click.Choice(["steps", "accuracy"])
 
@@ -27,9 +27,10 @@ MATCHES = click.Choice(["steps", "accuracy"])
     "--match", type=MATCHES, default="steps", show_default=True, help="Compare at the last step, or at equal accuracy."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@device_option
 @store_option
 @json_option
-def compare(runs, measures, layers, stimuli, permutations, match, as_csv, store, as_json) -> None:
+def compare(runs, measures, layers, stimuli, permutations, match, as_csv, device, store, as_json) -> None:
     """Compare the hidden representations of stored runs, block by block; train nothing.
 
     RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. For every pair of
@@ -48,7 +49,7 @@ def compare(runs, measures, layers, stimuli, permutations, match, as_csv, store,
         raise click.UsageError("--json and --csv exclude each other; give one")
     from lab.device import prepare
 
-    prepare()
+    prepare(device)
     from lab.comparison import Plan, compare_runs
 
     where = open_store(store)
@@ -82,6 +83,7 @@ def print_comparison(comparison) -> None:
         "global null",
         "within-class null",
         "rule effect [95 %]",
+        "p (least possible)",
     ]
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         click.echo(f"{measure} ({block.iloc[0]['direction']}), {layer}")
@@ -116,6 +118,7 @@ def _line(row) -> list[str]:
         _null(row, "global"),
         _null(row, "within"),
         _interval(row, "rule_effect", sign="+"),
+        "-" if math.isnan(row["rule_effect_p"]) else f"{row['rule_effect_p']:.3g} ({row['rule_effect_p_floor']:.2g})",
     ]
 
 

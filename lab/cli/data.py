@@ -4,14 +4,17 @@ import json
 
 import click
 
+from lab.cli.runs import refuse_early_options
+
 
 def _emit(facts: dict) -> None:
     click.echo(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def data(ctx: click.Context) -> None:
+def data(ctx: click.Context, as_json: bool) -> None:
     """The data sets that runs can train on; without a subcommand, lists them.
 
     MNIST is part of the package. Others are kept in $LAB_DATA, by default in the user's cache folder.
@@ -23,8 +26,9 @@ def data(ctx: click.Context) -> None:
       lab data fetch cifar10 --from ~/Downloads
       lab data add shapes shapes.npz
     """
+    refuse_early_options(ctx)
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_sets)
+        ctx.invoke(list_sets, as_json=as_json)
 
 
 @data.command("list")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from lab.cli.options import find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 from lab.errors import UsageError, did_you_mean
 from lab.figures.stored import FIGURES
 
@@ -47,10 +47,13 @@ TAKES = {
 @click.option(
     "--permutations", type=click.IntRange(1), default=200, show_default=True, help="Shuffles of each permutation null."
 )
+@device_option
 @store_option
 @json_option
 @click.pass_context
-def figure(ctx, name, run_texts, output, style, measure, stimuli, match, layers, permutations, store, as_json) -> None:
+def figure(
+    ctx, name, run_texts, output, style, measure, stimuli, match, layers, permutations, device, store, as_json
+) -> None:
     """Draw a figure from stored runs, in the size and type of a venue.
 
     RUN is an id, a part of one, or the name of a rule. Nothing is trained. Beside the figure stand its table (.csv)
@@ -77,7 +80,7 @@ def figure(ctx, name, run_texts, output, style, measure, stimuli, match, layers,
     from lab.figures.stored import draw
     from lab.figures.style import STYLES
 
-    prepare(None)
+    prepare(device)
     where = open_store(store)
     folders = find_runs(where, run_texts)
     asked = {"measure": measure, "stimuli": stimuli, "match": match, "permutations": permutations}

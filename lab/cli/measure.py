@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from lab.cli.options import json_option, print_json
 
@@ -23,7 +24,8 @@ from lab.cli.options import json_option, print_json
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutations.")
 @json_option
-def measure(measure, arrays, labels, null, permutations, seed, as_json) -> None:
+@click.pass_context
+def measure(ctx, measure, arrays, labels, null, permutations, seed, as_json) -> None:
     """Compute MEASURE on arrays of any origin: .npy files, stimuli in rows, units in columns.
 
     A pair measure takes two arrays whose rows are the same stimuli in the same order, and is reported beside a
@@ -44,6 +46,8 @@ def measure(measure, arrays, labels, null, permutations, seed, as_json) -> None:
     wanted = 2 if isinstance(made, PairProbe) else 1
     if len(arrays) != wanted:
         raise UsageError(f"{made.info.name} takes {wanted} array{'s' * (wanted - 1)}, not {len(arrays)}")
+    if wanted == 1:
+        check_single(ctx, made)
     loaded = [features(read_array(path), path) for path in arrays]  # so that a refusal names the file
     y = None if labels is None else read_array(labels)
     if y is not None:
@@ -57,6 +61,19 @@ def measure(measure, arrays, labels, null, permutations, seed, as_json) -> None:
         print_json(answer)
     else:
         print_measure(answer)
+
+
+def check_single(ctx: click.Context, made) -> None:
+    """Refuse options that a single measure would ignore.
+
+    Raises:
+        UsageError: the first one given.
+    """
+    from lab.errors import UsageError
+
+    for option in ("null", "permutations", "seed", *(() if made.needs_labels else ("labels",))):
+        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{option} changes nothing for {made.info.name}, a single measure; leave it out")
 
 
 def read_array(path: str):

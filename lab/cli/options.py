@@ -58,10 +58,12 @@ def find_runs(store: Any, texts: tuple[str, ...] | list[str]) -> list:
 
     by_rule: dict[str, list] = {}
     for folder in store.list():
+        if folder.status not in ("complete", "diverged"):
+            continue  # named by its id, it says what is wrong with it
         try:
             by_rule.setdefault(rule_name(folder.spec.rule), []).append(folder)
         except RunError:
-            continue  # a damaged run is nobody's rule; named by its id, it says what is wrong with it
+            continue
     found = []
     for text in texts:
         fits = by_rule.get(text, [])

@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from lab.cli.options import json_option, open_store, print_json, print_table, store_option
+from lab.errors import UsageError
+
+
+def refuse_early_options(ctx: click.Context) -> None:
+    """Refuse options of a group that stand before a subcommand: it has its own, and would not see these.
+
+    Raises:
+        UsageError: naming the first one, which could be the store that something is deleted from.
+    """
+    if ctx.invoked_subcommand is None:
+        return
+    for parameter in ctx.command.params:
+        if ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[0]} before {ctx.invoked_subcommand} would be ignored; "
+                f"give it after, as in {ctx.command_path} {ctx.invoked_subcommand} ... {parameter.opts[0]}"
+            )
 
 
 @click.group(invoke_without_command=True, short_help="List, show, compare, verify and remove stored runs.")
@@ -22,6 +40,7 @@ def runs(ctx, store, as_json) -> None:
         lab runs verify
         lab runs rm fa-mnist-mlp-256-128-edb73ce190
     """
+    refuse_early_options(ctx)
     if ctx.invoked_subcommand is not None:
         return
     where = open_store(store)
@@ -111,7 +130,7 @@ def show(run, store, as_json) -> None:
     for name in ("started", "finished", "device", "precision", "commit", "command"):
         click.echo(f"  {name:<16} {manifest.get(name)}")
     chosen = manifest.get("chosen_by", {}).get("optimizer", {})
-    click.echo(f"  {'chosen by':<16} {chosen.get('source', '-')}")
+    click.echo(f"  {'chosen by':<16} {chosen.get('how', '-')}")
     for rate, value in zip(chosen.get("grid", ()), chosen.get("validation_accuracy", ()), strict=True):
         click.echo(f"  {'':<16} learning rate {rate:g}: validation accuracy {100 * value:.2f} %")
     if summary:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
 
 from lab.cli.options import device_option, json_option, open_store, print_json, print_table, recipe_files, store_option
+from lab.cli.runs import refuse_early_options
 
 
 @click.group(invoke_without_command=True, short_help="Run a whole study: train, compare, draw, conclude.")
@@ -21,6 +23,7 @@ def study(ctx, as_json) -> None:
         lab study run credit-assignment --size demo
         lab study run ./my-study.toml
     """
+    refuse_early_options(ctx)
     if ctx.invoked_subcommand is not None:
         return
     import tomllib
@@ -74,7 +77,8 @@ def run(name, size, epochs, seeds, train_size, device, store, quiet, as_json) ->
             click.echo(line, err=True)
 
     try:
-        place = run_study(asked, where, recipe_files(where), say, lambda title: shown(title, quiet))
+        command = shlex.join(["lab", *sys.argv[1:]])
+        place = run_study(asked, where, recipe_files(where), say, lambda title: shown(title, quiet), command)
     except Interrupted:
         click.echo("Interrupted; all that was trained is saved. The same command goes on from there.", err=True)
         sys.exit(130)

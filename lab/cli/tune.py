@@ -32,8 +32,8 @@ def tune(grid, device, store, save, quiet, as_json, **said) -> None:
     """Train the rule at six learning rates of Adam (0.0001 to 0.03) and keep the best on the validation split.
 
     Every rule is offered the same grid and the same budget. The result is a recipe: `lab train` uses it from then
-    on, and writes the whole search into the manifest of each run. Trials are ordinary runs, so a search that was
-    interrupted goes on where it stopped.
+    on, and writes the whole search into the manifest of each run. A search that was interrupted goes on where it
+    stopped; the test set is not read.
 
     \b
     Examples:
@@ -53,8 +53,11 @@ def tune(grid, device, store, save, quiet, as_json, **said) -> None:
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import last_values, spread
+    from runs import Store
 
     where = open_store(store)
+    # Trials have a store of their own: they never read the test set, so they must not be taken for results.
+    trial_store = Store(where.root / "tuning")
     trials = []
     rates = GRID if grid is None else read_grid(grid)
     for rate in rates:
@@ -62,7 +65,7 @@ def tune(grid, device, store, save, quiet, as_json, **said) -> None:
         check_fit(request)
         try:
             with shown(f"{request.rule.info.name} at {rate:g}", quiet) as report:
-                folder = train_run(request, where, report)
+                folder = train_run(request, trial_store, report, read_test=False)
         except Interrupted:
             click.echo("Interrupted; what was tried is saved. The same command resumes it.", err=True)
             sys.exit(130)
@@ -78,6 +81,9 @@ def tune(grid, device, store, save, quiet, as_json, **said) -> None:
         validation_accuracy=tuple(means),
         seeds=request.spec.seeds,
         epochs=request.spec.epochs,
+        batch=request.spec.batch,
+        train_size=request.spec.train_size,
+        source=dict(request.spec.sources).get("rule", ""),
         edge=best in (0, len(rates) - 1),
         command=shlex.join(["lab", *sys.argv[1:]]),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import UsageError, did_you_mean
+from lab.errors import LabError, UsageError, did_you_mean
 
 if TYPE_CHECKING:  # what draws and what measures is imported only once there is something to draw
     from lab.figures.drawn import Drawn
@@ -32,6 +32,7 @@ def draw(
 
         plan = Plan((asked["measure"],), asked["stimuli"], asked["permutations"], asked["match"], wanted or None)
         comparison = compare_runs(folders, plan, store, say)
+        check_some(comparison.pairs)
         drawer = {"similarity": similarity, "layers": layers}[name]
         return drawer.draw(comparison.pairs, comparison.rows, style, comparison.labels), {"comparison": comparison.id}
     if name == "learning":
@@ -49,7 +50,21 @@ def draw(
     from lab.spectra import spectra
 
     curves, fits = spectra(folders, stimuli=asked["stimuli"], say=say)
+    check_some(curves)
     return spectrum.draw(only(curves, wanted), only(fits, wanted), style, asked["stimuli"]), {}
+
+
+def check_some(table: Any) -> None:
+    """Refuse runs without a network that could be shown.
+
+    Raises:
+        LabError: the table, which has lines for sound seeds alone, is empty.
+    """
+    if table.empty:
+        raise LabError(
+            "there is nothing to draw: every seed of these runs diverged; train with a smaller learning rate, or see "
+            "`lab figure learning`"
+        )
 
 
 def only(table: Any, layers: tuple[str, ...], always: str | None = None) -> Any:

@@ -101,7 +101,6 @@ def test_names_that_fit_no_run_or_several(refuse, runs):
     assert "`lab runs` lists the runs there are." in message
 
 
-@pytest.mark.xfail(strict=True, reason="a bad setting of a probe is reported as a failure of the lab, not as usage")
 def test_a_bad_setting_of_a_measure(refuse, runs):
     message = refuse(2, "compare", runs["bp"], runs["fa"], "--measure", "mutual-knn(k=0)", *QUICK)
     assert "--measure" in message

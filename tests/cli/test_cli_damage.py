@@ -91,7 +91,7 @@ def test_a_run_that_lost_a_file_is_trained_anew(ask, runs, copied, tiny, home, d
 
 
 @pytest.mark.parametrize("damage", ["manifest cut", "manifest newer", "spec cut", "spec newer", "spec of another"])
-def test_a_run_whose_record_is_damaged_is_not_overwritten(refuse, runs, copied, tiny, damage):
+def test_a_run_whose_record_is_damaged_is_not_overwritten(ask, refuse, runs, copied, tiny, damage):
     name, harm, words = SEEN[damage]
     path = copied / "runs" / runs["bp"] / name
     harm(path)
@@ -99,6 +99,11 @@ def test_a_run_whose_record_is_damaged_is_not_overwritten(refuse, runs, copied, 
     message = refuse(1, "train", *tiny, "--rule", "bp", "--seeds", "3", "--store", copied)
     assert words in message or "holds another spec than its folder's name says" in message
     assert path.read_bytes() == before
+    if "cut" in damage:  # what is advised works
+        assert f"`lab runs rm {runs['bp']}` and train it again" in message
+        ask("runs", "rm", runs["bp"], "-y", "--store", copied)
+        ask("train", *tiny, "--rule", "bp", "--seeds", "3", "--store", copied)
+        assert ask("runs", "verify", runs["bp"], "--store", copied).stdout == f"{runs['bp']}: sound\n"
 
 
 @pytest.mark.parametrize("damage", HIDDEN)

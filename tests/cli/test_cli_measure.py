@@ -89,6 +89,11 @@ REFUSED = [
     ("linear-probe a.npy", 2, ["linear-probe needs --labels Y.npy"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
     ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'none'"]),
+    ("participation-ratio a.npy --null none", 2, ["--null changes nothing for participation-ratio", "leave it out"]),
+    ("participation-ratio a.npy --null global", 2, ["--null changes nothing"]),
+    ("participation-ratio a.npy --permutations 200", 2, ["--permutations changes nothing"]),
+    ("linear-probe a.npy --labels y.npy --seed 0", 2, ["--seed changes nothing for linear-probe, a single measure"]),
+    ("participation-ratio a.npy --labels y.npy", 2, ["--labels changes nothing for participation-ratio"]),
     ("linear-cka", 2, ["Missing argument 'A.npy [B.npy]'"]),
 ]
 

@@ -97,12 +97,10 @@ def test_train_refuses_values_of_another_type(process, complained, tiny):
         assert [word for word in words if word not in complained(said)] == [], options
 
 
-@pytest.mark.xfail(strict=True, reason="a repeated keyword of a call string is taken, the last one silently winning")
 def test_a_setting_given_twice(refuse, tiny):
     assert "twice" in refuse(2, "train", *tiny, "--rule", "fa(scale=1, scale=2)", "--dry-run")
 
 
-@pytest.mark.xfail(strict=True, reason="the optimisers check their learning rate only")
 @pytest.mark.parametrize(
     "optimizer", ["adam(0.1, b1=2)", "adam(0.1, eps=-1)", "sgd(0.1, momentum=-3)", "adamw(0.1, weight_decay=-1)"]
 )

@@ -81,6 +81,22 @@ def test_rm_asks_first(ask, runs, copied):
     assert not (copied / "runs" / runs["bp"]).exists()
 
 
+@pytest.mark.parametrize("command", [["show"], ["diff", "x"], ["verify"], ["rm", "-y"]])
+def test_options_before_a_subcommand_are_refused(refuse, runs, copied, home, command):
+    for early in (["--store", copied], ["--json"]):
+        message = refuse(2, "runs", *early, *command, runs["fa"])
+        assert f"{early[0]} before {command[0]} would be ignored" in message
+        assert f"as in lab runs {command[0]} ... {early[0]}" in message
+    assert (home / "store" / "runs" / runs["fa"]).is_dir()
+    assert (copied / "runs" / runs["fa"]).is_dir()
+
+
+@pytest.mark.parametrize("words", [["study", "run", "credit-assignment"], ["data", "list"], ["data", "fetch", "mnist"]])
+def test_json_before_a_subcommand_is_refused(refuse, words):
+    group, *rest = words
+    assert f"--json before {rest[0]} would be ignored" in refuse(2, group, "--json", *rest)
+
+
 def test_rules_and_probes(ask, answer):
     rules = [card["name"] for card in answer("rules")["rules"]]
     assert {"bp", "fa", "dfa", "es", "ff", "frozen"} <= set(rules)
@@ -97,6 +113,7 @@ def test_rules_and_probes(ask, answer):
 
 def test_data_sets(ask, answer, home):
     rows = {row["name"]: row for row in answer("data", "list")["datasets"]}
+    assert answer("data")["datasets"] == list(rows.values())
     assert (rows["tiny"]["state"], rows["tiny"]["train"], rows["tiny"]["test"]) == ("added", 600, 200)
     assert f"added: {home / 'data' / 'tiny.npz'}" in ask("data").stdout
     found = answer("data", "add", "tiny", home / "tiny.npz")

@@ -54,6 +54,8 @@ WRONG = [
     ("debiased-cka", "debiased-kca", 2, ["unknown name 'debiased-kca'", "Did you mean 'debiased-cka'?"]),
     ("debiased-cka", "sparsity", 2, ["describes one network, not a pair"]),
     ('"learning"', '"lerning"', 1, ["no figure 'lerning'", "Did you mean 'learning'?", "`lab figure list`"]),
+    ('"bp", "fa"', '"bp", "fa", "fa(scale=1.0)"', 1, ["rules 'fa' and 'fa(scale=1.0)' are the same; leave one"]),
+    ("permutations = 20", "permutations = 0", 1, ["permutations must be at least 1, not 0; mend the file"]),
     ("epochs = 3", 'epochs = "3"', 1, ["epochs must be a whole number, not '3'"]),
     ("epochs = 3", "epochs = -3", 2, ["--epochs must be at least 0, not -3"]),
     ("stimuli = 60", "stimuli = 201", 2, ["give 10 to 200, the size of tiny's test set"]),
@@ -100,6 +102,7 @@ def test_a_study_from_start_to_findings(ask, study, tmp_path, monkeypatch):
     assert (answer["asked"]["epochs"], answer["asked"]["seeds"], len(answer["runs"])) == (1, "2", 2)
     assert all(sentence in said.stdout for sentence in answer["findings"])
     assert (place / "findings.md").read_text().startswith("# Do bp and fa differ on blobs?\n")
+    assert json.loads((place / "layers.json").read_text())["command"].startswith("lab ")
 
     def never(*args):
         raise AssertionError("it trains again")
@@ -110,3 +113,10 @@ def test_a_study_from_start_to_findings(ask, study, tmp_path, monkeypatch):
     assert found["schema"] == 1
     assert found["findings"] == answer["findings"]
     assert [summary["run"] for summary in found["summaries"]] == answer["runs"]
+
+    def fails(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("lab.study.draw", fails)
+    ask("study", "run", "./mine.toml", *options, code=1)
+    assert not (place / "findings.md").exists(), "it stands for results that are whole"

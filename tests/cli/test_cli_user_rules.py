@@ -57,6 +57,11 @@ def test_an_edited_file_is_another_run(here, answer, tiny):
     assert after["spec"]["rule"] == "my_rule(scale=2.0)"
 
 
+MORE = "import jax.numpy as jnp\nfrom algorithms.rule import Activations\n" + GOOD.replace(
+    "grads=grads)", "grads=grads, {})"
+)
+MORE = MORE.replace("{", "{{").replace("}", "}}").replace("{{}}", "{}")
+WANTED = ["forward() must return Activations of 500 inputs", "an array for each of dense1, and scores of 4 classes"]
 SYMBOL = "jax.tree.map(lambda x: scale * x, g)"
 WRONG = {
     "raises": ('raise ValueError("boom\\nsecond line")', 1, ["line 1: ValueError: boom; mend the file"]),
@@ -70,6 +75,27 @@ WRONG = {
     "branch": (GOOD.replace("        return", "        assert loss > 0\n        return"), 1, ["does not run: Tracer"]),
     "shape": (GOOD.replace("scale * x", "x[0]"), 1, ["a direction shaped like the parameters", "block dense1 has"]),
     "tree": (GOOD.replace(SYMBOL, '{"dense1": g["dense1"]}'), 1, ["mend the file"]),
+    "no blocks": (MORE.format("trains=lambda net: ()"), 1, ["trains() must return some of the blocks dense1, output"]),
+    "other block": (MORE.format("trains=lambda net: ('dense9',)"), 1, ["trains() must return", "not ('dense9',)"]),
+    "a block twice": (MORE.format("trains=lambda net: ('output', 'output')"), 1, ["trains() must return", "each once"]),
+    "trains": (MORE.format("trains=lambda net: net.layers"), 1, ["trains() does not run: AttributeError: "]),
+    "forward": (MORE.format("forward=lambda net, p, s, x: x @ p['nothing']"), 1, ["forward() does not run: KeyError"]),
+    "hidden": (MORE.format("forward=lambda net, p, s, x: Activations((), x[:, 0, 0, :1] + jnp.zeros(4))"), 1, WANTED),
+    "scores": (MORE.format("forward=lambda net, p, s, x: Activations((x,), x)"), 1, WANTED),
+    "a tuple": (MORE.format("forward=lambda net, p, s, x: ((x,), x[:, 0, 0, :1] + jnp.zeros(4))"), 1, WANTED),
+    "objective": (
+        MORE.format("objective=lambda net, p, s, batch: batch.x"),
+        1,
+        ["objective() does not run: TypeError: "],
+    ),
+    "errors": (MORE.format("errors=lambda *given: 1 / 0"), 1, ["errors() does not run: ZeroDivisionError"]),
+    "no dict": (
+        MORE.format("errors=lambda *given: given[-1].x"),
+        1,
+        ["errors() must return a dict from names of blocks"],
+    ),
+    "rows": (MORE.format("errors=lambda *given: {'output': given[-1].x[0]}"), 1, ["with a row per input"]),
+    "count": (GOOD.replace('{"loss": loss}', '{"loss": loss, "evaluations": batch.x}'), 1, ['"evaluations" among its']),
     "setting": (GOOD.replace("scale=1.0", "rate=1.0"), 1, ["does not run: NameError: name 'scale'"]),
 }
 
@@ -82,6 +108,14 @@ def test_what_is_wrong_with_it_is_said_in_one_line(here, refuse, tiny, case):
     assert "wrong.py" in message
     assert [word for word in words if word not in message] == []
     assert not (here / "store").exists()
+
+
+def test_what_it_prints_is_no_part_of_the_answer(here, ask, answer, tiny):
+    source = GOOD.replace("    def grads", "    print('made')\n\n    def grads", 1)
+    (here / "talks.py").write_text("print('read')\n" + source)
+    options = ("train", *tiny, "--rule", "./talks.py", "--dry-run")
+    assert answer(*options)["spec"]["rule"] == "talks(scale=1.0)"
+    assert ask(*options).stderr == "read\nmade\n"
 
 
 def test_a_file_that_is_not_there_or_takes_other_settings(here, refuse):

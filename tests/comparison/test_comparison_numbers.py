@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lab.comparison import Group, Plan, _compare_layer, common_layers, labels_of
+from lab.comparison import labels_of
+from lab.comparison_table import Group, Plan, common_layers, compare_layer
 from lab.errors import UsageError
 from probes import PROBES
+from probes.nulls import within_class_permutation
 
 N, CLASSES, SEEDS = 120, 6, (0, 1, 2, 3)
 LABELS = np.arange(N) % CLASSES
@@ -20,7 +22,7 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
     return float((K * L).sum() / np.sqrt((K * K).sum() * (L * L).sum()))
 
 
-def group(label: str, signal: np.ndarray, strength: float, seeds=SEEDS, lost: int = 0, stream: int = 0) -> Group:
+def group(label, signal, strength: float, seeds=SEEDS, lost: int = 0, stream: int = 0, arch: str = "mlp(20)"):
     """Networks that share a signal (stimuli × 5) as strongly as one likes; each seed has a start of its own."""
     start, trained = {}, {}
     for seed in seeds:
@@ -28,7 +30,7 @@ def group(label: str, signal: np.ndarray, strength: float, seeds=SEEDS, lost: in
         start[seed] = np.random.default_rng([99, seed]).standard_normal((N, 20))  # the same for every rule
         trained[seed] = start[seed] + strength * signal @ rng.standard_normal((signal.shape[1], 20))
     diverged = {100 + i: 7 for i in range(lost)}
-    spec = SimpleNamespace(seeds=(*seeds, *diverged), rule=f"{label}()", epochs=1)
+    spec = SimpleNamespace(seeds=(*seeds, *diverged), rule=f"{label}()", epochs=1, arch=arch)
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": diverged}]})
     return Group(folder, label, 40, 0.9, {"dense1": trained}, {"dense1": start})
 
@@ -41,7 +43,7 @@ def signals():
 
 def rows_of(groups, measure="linear-cka", permutations=60):
     plan = Plan((measure,), stimuli=N, permutations=permutations)
-    return _compare_layer(PROBES[measure](), "dense1", groups, LABELS, plan)
+    return compare_layer(PROBES[measure](), "dense1", groups, LABELS, plan)
 
 
 def test_every_mean_is_the_mean_of_the_right_pairs(signals):
@@ -88,6 +90,61 @@ def test_null_means_match_pair_by_pair_permutation(signals):
     # Both are Monte-Carlo means of one null; 5 standard errors of their difference.
     tolerance = 5 * np.std(slow) * np.sqrt(1 / 60 + 1 / 200)
     assert row["null_global"] == pytest.approx(np.mean(slow), abs=tolerance)
+
+
+def test_nulls_pair_no_networks_of_one_seed():
+    """With one start per seed, same-seed pairs share class means that a within-class permutation keeps: they must not
+    enter a null that stands beside a value over different seeds."""
+    groups = []
+    for stream in (1, 2):
+        trained = {}
+        for seed in SEEDS:
+            means = np.random.default_rng([7, seed]).standard_normal((CLASSES, 20))  # shared by the rules, not by seeds
+            trained[seed] = 3 * means[LABELS] + np.random.default_rng([stream, seed]).standard_normal((N, 20))
+        made = group("ab"[stream - 1], np.zeros((N, 1)), 0.0)
+        groups.append(Group(made.folder, made.label, 40, 0.9, {"dense1": trained}, made.start))
+    for measure in ("linear-cka", "angular-procrustes"):
+        (row,), _ = rows_of(groups, measure, permutations=40)
+        probe = PROBES[measure]()
+        A, B = ({s: probe.prepare(x) for s, x in g.trained["dense1"].items()} for g in groups)
+        rng = np.random.default_rng(3)
+        orders = [within_class_permutation(LABELS, rng) for _ in range(40)]
+        slow = {
+            same: [
+                np.mean([probe.value(A[s], probe.permute(B[t], o)) for s in SEEDS for t in SEEDS if (s == t) == same])
+                for o in orders
+            ]
+            for same in (True, False)
+        }
+        other, alike = np.mean(slow[False]), np.mean(slow[True])
+        # A part of the different-seed pairs stands for all of them, so the centre may move by their spread; it must
+        # stay far closer to the mean over different seeds than to that over same seeds.
+        assert abs(row["null_within"] - other) < 0.3 * abs(alike - other), measure
+
+
+def test_networks_of_two_architectures_are_not_paired_by_seed(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 1.0, stream=1, arch="mlp(30)")
+    (row,), _ = rows_of([a, b])
+    assert not row["paired"]
+    assert np.isnan(row["same_start"])
+    assert "different networks" in row["notes"]
+
+
+def test_a_single_common_seed_is_left_out(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 1.0, seeds=(3, 10, 11, 12), stream=1)
+    (row,), _ = rows_of([a, b])
+    A, B = (g.trained["dense1"] for g in (a, b))
+    assert (row["paired"], row["seeds_a"], row["seeds_b"]) == (False, 4, 3)
+    strangers = [cka(x, y) for x in A.values() for t, y in B.items() if t != 3]
+    assert row["between"] == pytest.approx(np.mean(strangers), rel=1e-9)
+
+
+def test_one_seed_each_says_why_nothing_is_defined(signals):
+    groups = [group("fa", signals[0], 1.0, seeds=(0,)), group("bp", signals[0], 1.0, seeds=(0,), stream=1)]
+    (row,), _ = rows_of(groups)
+    assert np.isnan(row["between"])
+    assert np.isfinite(row["same_start"])
+    assert "between undefined: it takes networks of two different seeds" in row["notes"]
 
 
 @pytest.mark.parametrize("measure", ["debiased-cka", "rsa", "mutual-knn", "angular-procrustes"])

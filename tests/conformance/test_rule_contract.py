@@ -80,8 +80,12 @@ def test_the_device_loop_over_a_cohort_is_the_loop_written_out(name, arch):
             assert float(jnp.abs(a - b).mean()) < 0.01 * 1e-4 * steps
 
 
-def test_every_rule_starts_from_the_same_bits():
-    starts = {name: m.trainer.start(m.seeds, m.examples) for name in RULES for m in [made(name, "relu")]}
+@pytest.mark.parametrize(
+    "names", [("bp", "dfa"), pytest.param(tuple(RULES), marks=pytest.mark.slow)], ids=["two", "all"]
+)
+def test_every_rule_starts_from_the_same_bits(names):
+    # Compiled, since the rules' own draws make each start another program.
+    starts = {name: m.trainer.start(m.seeds, m.examples) for name in names for m in [made(name, "relu")]}
     for name, learner in starts.items():
         assert same_bits(learner.params, starts["bp"].params), name
     one, two = (one_of(starts["bp"].params, i) for i in (0, 1))
@@ -90,7 +94,7 @@ def test_every_rule_starts_from_the_same_bits():
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_learns_easy_clusters(name):
-    # Chance is .25, and the clusters lie far apart; .9 leaves room for a slow learner.
+    # Chance is .25, and the clusters lie far apart; .9 leaves room for a slow learner, .7 for twelve random features.
     m, learner, losses = made(name, "relu"), started(name, "relu"), []
     for epoch in range(30):
         learner = m.trainer.advance(learner, m.seeds, m.seeds, epoch, 0, 10, m.examples)
@@ -101,7 +105,7 @@ def test_every_rule_learns_easy_clusters(name):
     for i in range(2):
         own = one_of(learner, i)
         shown = in_chunks(lambda x, own=own: m.rule.forward(m.net, own.params, own.rule_state, x), jnp.asarray(x))
-        assert float(accuracy(shown.scores, jnp.asarray(y))) > 0.9
+        assert float(accuracy(shown.scores, jnp.asarray(y))) > (0.7 if name == "frozen" else 0.9)
 
 
 @pytest.mark.parametrize(("name", "arch"), sorted(REFUSED))

@@ -136,7 +136,17 @@ def test_every_step_draws_afresh():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"pairs": 0}, {"pairs": 2.5}, {"sigma": 0.0}, {"sigma": float("inf")}, {"shaping": "best"}], ids=str
+    "wrong",
+    [
+        {"pairs": 0},
+        {"pairs": 2.5},
+        {"pairs": True},
+        {"sigma": 0.0},
+        {"sigma": True},
+        {"sigma": float("inf")},
+        {"shaping": "best"},
+    ],
+    ids=str,
 )
 def test_hyper_parameters_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(RuleError, match=next(iter(wrong))):

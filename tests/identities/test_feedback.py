@@ -89,7 +89,7 @@ def test_the_loss_is_the_cross_entropy_of_the_forward_pass(x64):
         assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), "wide"])
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), "wide", True])
 @pytest.mark.parametrize("name", ["fa", "dfa"])
 def test_a_scale_that_is_no_scale_is_refused(name, scale):
     with pytest.raises(RuleError, match="scale"):

@@ -46,7 +46,7 @@ def by_hand(params, x, y, act, threshold):
             losses.append(np.log1p(np.exp(-sign * excess)).mean())
             # d softplus(-s e) / d e = -s / (1 + exp(s e)); d g / d z = 2 h f'(z)
             d = (-sign / (1 + np.exp(sign * excess)) / n)[:, None] * 2 * h * SLOPE[act][1](z)
-            delta[name] = delta.get(name, 0) + d
+            delta[name] = np.concatenate([delta[name], d]) if name in delta else d  # positive pass first
             before = local.get(name, {"kernel": 0, "bias": 0})
             local[name] = {"kernel": before["kernel"] + u.T @ d, "bias": before["bias"] + d.sum(0)}
     top = hidden(params, x, np.full((n, 2), 0.5), act)[2][-1]
@@ -180,7 +180,7 @@ def test_networks_it_is_not_defined_for_are_refused_with_what_would_work(net, sa
         ff().init(KEY, net, net.init(KEY), batch)
 
 
-@pytest.mark.parametrize("threshold", [0, -1.0, float("nan"), "high"])
+@pytest.mark.parametrize("threshold", [0, -1.0, float("nan"), "high", True])
 def test_a_threshold_that_is_none_is_refused(threshold):
     with pytest.raises(RuleError, match="threshold"):
         ff(threshold=threshold)

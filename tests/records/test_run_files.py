@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runs import RunError, RunNotFound, StoreFull
-from runs.files import TEMPORARY, read_bytes, sha256_of, sweep, write_atomically
+from runs import RunDamaged, RunError, RunNotFound, StoreFull
+from runs.files import TEMPORARY, parse_json, read_bytes, sha256_of, sweep, write_atomically
 
 FULL = [(errno.ENOSPC, StoreFull, "disk is full"), (errno.EDQUOT, StoreFull, "quota")]
 BARRED = [
@@ -87,6 +87,19 @@ def test_a_missing_file_is_not_found(tmp_path):
         read_bytes(tmp_path / "none")
     with pytest.raises(RunNotFound, match="does not exist"):
         sha256_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("/x/runs/y/results/runs/fa-0123/spec.json", "fa-0123"),
+        ("/x/results/runs/fa-0123/checkpoints/cohort0.safetensors", "fa-0123"),
+        ("spec.json", "RUN"),
+    ],
+)
+def test_damage_is_mended_by_removing_the_run_it_is_in(name, run):
+    with pytest.raises(RunDamaged, match=f"remove the run with `lab runs rm {run}` and train it again"):
+        parse_json("{", name)
 
 
 # Writes whole pages of one letter for ever, saying when the first is there.
