@@ -107,7 +107,7 @@ def must(request: Request, function: str, sound: bool, what: str) -> None:
     """Refuse what a function of a user's rule returned unless it is sound.
 
     Raises:
-        LabError: `what` says what it must return, and what it did.
+        LabError: naming the function; `what` says what it must return.
     """
     if not sound:
         raise LabError(f"--rule {request.sources['rule'][0]}: {function}() must return {what}; mend the file")

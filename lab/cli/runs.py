@@ -15,14 +15,17 @@ def refuse_early_options(ctx: click.Context) -> None:
     Raises:
         UsageError: naming the first one, which could be the store that something is deleted from.
     """
-    if ctx.invoked_subcommand is None:
+    name = ctx.invoked_subcommand
+    if name is None:
         return
+    known = {option for parameter in ctx.command.get_command(ctx, name).params for option in parameter.opts}
     for parameter in ctx.command.params:
         if ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"{parameter.opts[0]} before {ctx.invoked_subcommand} would be ignored; "
-                f"give it after, as in {ctx.command_path} {ctx.invoked_subcommand} ... {parameter.opts[0]}"
+            option = parameter.opts[0]
+            advice = (
+                f"give it after, as in {ctx.command_path} {name} ... {option}" if option in known else "leave it out"
             )
+            raise UsageError(f"{option} before {name} would be ignored; {advice}")
 
 
 @click.group(invoke_without_command=True, short_help="List, show, compare, verify and remove stored runs.")

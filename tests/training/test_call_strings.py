@@ -114,7 +114,7 @@ def test_nothing_is_ever_evaluated(tmp_path, monkeypatch):
         ("fa(" + "(" * 400 + ")", "--rule"),
         ("fa(scale=" + "9" * 400 + ")", "beyond every floating-point number"),
         ("fa(1, scale=2)", "multiple values"),
-        ("fa(scale=1, scale=2)", "repeated"),
+        ("fa(scale=1, scale=2)", "given twice"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_would_work(text, says):
