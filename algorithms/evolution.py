@@ -96,6 +96,7 @@ ES = RuleInfo(
         "the shared noise table is redrawn at every step instead of once, and small enough to be",
         "the population shares one minibatch, as supervised learning allows",
         "the optimiser is the run's own; no weight decay unless the optimiser has it",
+        "rank shaping forgets the scale of the losses, so the recorded norm ratio to the gradient means nothing",
     ),
     passes="2 x pairs (64 by default)",
 )

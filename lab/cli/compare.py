@@ -81,9 +81,9 @@ def print_comparison(comparison) -> None:
         "ceilings",
         "untrained",
         "global null",
-        "within-class null",
+        "within-class",
         "rule effect [95 %]",
-        "p (least possible)",
+        "p (floor)",
     ]
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         click.echo(f"{measure} ({block.iloc[0]['direction']}), {layer}")
@@ -104,7 +104,8 @@ def print_comparison(comparison) -> None:
         click.echo(f"note: {note}")
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(
-        "rule effect: ceiling minus between (for a distance, the reverse): above 0, rules differ more than seeds do."
+        "rule effect: mean of the ceilings minus between (for a distance, the reverse): above 0, rules differ more than "
+        "seeds do; p (floor): exact, over swaps of the rules within seeds, and the least that so few seeds can give."
     )
 
 
@@ -118,12 +119,13 @@ def _line(row) -> list[str]:
         _null(row, "global"),
         _null(row, "within"),
         _interval(row, "rule_effect", sign="+"),
-        "-" if math.isnan(row["rule_effect_p"]) else f"{row['rule_effect_p']:.3g} ({row['rule_effect_p_floor']:.2g})",
+        _test(row),
     ]
 
 
 def _number(value: float, sign: str = "") -> str:
-    return "undefined" if math.isnan(value) else f"{value:{sign}.3f}"
+    """Three decimals without the leading zero, as journals print numbers below one: eight columns have to fit."""
+    return "undefined" if math.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1 if abs(value) < 1 else 0)
 
 
 def _interval(row, name: str, sign: str = "") -> str:
@@ -134,7 +136,14 @@ def _interval(row, name: str, sign: str = "") -> str:
 
 def _null(row, kind: str) -> str:
     p = row[f"null_{kind}_p"]
-    return _number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" (p = {p:.3f})")
+    return _number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({_number(p)})")
+
+
+def _test(row) -> str:
+    """p of the rule effect and the least p that so few seeds can give."""
+    if math.isnan(row["rule_effect_p"]):
+        return "-"
+    return f"{_number(row['rule_effect_p'])} ({_number(row['rule_effect_p_floor'])})"
 
 
 def _counts(rows) -> str:
