@@ -122,7 +122,7 @@ def _labels_and_chance(rows, layer: str, reference: str) -> str:
     return (
         f"Labels alone (stimuli permuted within their class) explain part of what {reference} shares with the others "
         f"at {layer}: {'; '.join(told)}. Beyond labels (p ≤ .05): {_and(beyond) or 'none'}. Chance (stimuli permuted "
-        f"freely) is {chance:.3f}."
+        f"freely) is {abs(chance):.3f}."
     )
 
 
@@ -158,7 +158,7 @@ def _other_measures(rows, headline: str, layer: str, reference: str) -> str:
 
 
 def _at_equal_accuracy(rows, layer: str, reference: str) -> str:
-    """The same question with networks stopped at the accuracy of the weakest."""
+    """The same question with networks stopped near the accuracy of the weakest, as near as checkpoints allow."""
     chosen = _against(rows[rows["layer"] == layer], reference)
     if not chosen:
         return ""
@@ -167,7 +167,7 @@ def _at_equal_accuracy(rows, layer: str, reference: str) -> str:
         for other, row, _ in chosen
     ]
     return (
-        f"At stored steps of nearly equal validation accuracy, the rule effect against {reference} at {layer} is: "
+        f"At the stored steps nearest in validation accuracy, the rule effect against {reference} at {layer} is: "
         f"{'; '.join(told)}."
     )
 

@@ -105,7 +105,7 @@ def print_comparison(comparison) -> None:
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(
         "rule effect: mean of the ceilings minus between (for a distance, the reverse): above 0, rules differ more "
-        "than seeds do; p (floor): exact, over swaps of the rules within seeds, and the least that so few seeds can give."
+        "than seeds do; p (floor): exact, over swaps of rules within seeds, and the least that so few seeds can give."
     )
 
 

@@ -1,5 +1,7 @@
 """Weights that go forward as W and backward as B, on their own and inside networks."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,9 @@ def image_task(arch, seed=0):
     return net, net.init(jax.random.key(seed)), batch
 
 
-def gradient_of(net):
+@cache
+def gradient_of(arch):
+    net = ARCHS[arch]((10, 10, 1), 4)
     return jax.jit(lambda params, batch: jax.grad(lambda p: plain_objective(net, p, {}, batch))(params))
 
 
@@ -36,7 +40,7 @@ def direction_of(rule, net):
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_feedback_equal_to_the_forward_weights_gives_the_gradient_bit_for_bit(arch):
-    gradient, direction = gradient_of(ARCHS[arch]((10, 10, 1), 4)), direction_of(RULES["fa"](), image_task(arch)[0])
+    gradient, direction = gradient_of(arch), direction_of(RULES["fa"](), image_task(arch)[0])
     for seed in range(4):
         net, params, batch = image_task(arch, seed)
         found = direction(params, feedback_weights(net, params), batch)
@@ -47,16 +51,16 @@ def test_feedback_equal_to_the_forward_weights_gives_the_gradient_bit_for_bit(ar
 @pytest.mark.parametrize("arch", ARCHS)
 def test_backprop_is_the_gradient_bit_for_bit(arch):
     net, params, batch = image_task(arch)
-    assert same_bits(direction_of(RULES["bp"](), net)(params, {}, batch), gradient_of(net)(params, batch))
+    assert same_bits(direction_of(RULES["bp"](), net)(params, {}, batch), gradient_of(arch)(params, batch))
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", ["relu", "conv"])
 @pytest.mark.parametrize("name", ["fa", "dfa", "frozen"])
 def test_the_readout_always_learns_by_its_exact_gradient(name, arch):
     net, params, batch = image_task(arch)
     rule = RULES[name]()
     state = rule.init(jax.random.key(1), net, params, batch)
-    found, exact = direction_of(rule, net)(params, state, batch), gradient_of(net)(params, batch)
+    found, exact = direction_of(rule, net)(params, state, batch), gradient_of(arch)(params, batch)
     assert same_bits(found["output"], exact["output"])
     hidden = found[net.hidden[0]]["kernel"]
     assert not same_bits(hidden, exact[net.hidden[0]]["kernel"])
