@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from lab.datasets.user_sets import add
 from lab.request import Wish, make_request
@@ -26,7 +27,7 @@ def compiled_once(tmp_path_factory):
         yield
         for name, value in before.items():
             jax.config.update(name, value)
-        jax.experimental.compilation_cache.compilation_cache.reset_cache()
+        compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,7 @@ def rule(rate: float = 0.5):
 
     def grads(key, net, params, state, batch):
         direction = jax.tree.map(lambda leaf: rate * leaf, params)
-        return direction, state, {"loss": jnp.zeros(())}
+        return direction, state, {"loss": jnp.full((), 2.0)}
 
     info = RuleInfo("shrink", "decay alone", "dW = rate W", "none", "nothing", "any network", (), "0")
     return Rule(info=info, grads=grads)
@@ -42,7 +42,7 @@ def write(tmp_path):
 
 def test_it_trains_and_is_kept_with_the_run(write, ask, store):
     path = write(RULE)
-    request = ask(rule=f"{path}(rate=1)", optimizer="sgd(0.5)", epochs=1)
+    request = ask(rule=f"{path}(rate=1)", optimizer="sgd(0.5)", epochs=2)
     assert request.spec.rule == "shrink(rate=1.0)"
     folder = train(request, store)
     assert folder.status == "complete"
@@ -53,6 +53,10 @@ def test_it_trains_and_is_kept_with_the_run(write, ask, store):
     assert net.hidden == ("dense1", "dense2")
     start, end = (load_checkpoint(folder, 0, step)[0]["params/dense1/kernel"] for step in (0, 6))
     assert (end == start / 64).all()  # six halvings, which round nothing
+    table = folder.read_table("metrics")
+    losses = table[table["metric"] == "train_loss"].set_index("step")["value"]
+    assert sorted(losses.index) == [6, 6, 12, 12]
+    assert (losses == 2).all()  # the mean over the steps since the last evaluation
 
 
 def test_another_text_is_another_run(write, ask):
