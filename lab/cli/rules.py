@@ -20,11 +20,9 @@ def rules(name, as_json) -> None:
         lab rules
         lab rules fa
     """
-    import inspect
     from dataclasses import asdict
 
     from algorithms import RULES
-    from lab.callstring import plain
     from lab.request import make_rule
 
     if name is None:
@@ -43,8 +41,6 @@ def rules(name, as_json) -> None:
         print_json({"call": call, **asdict(card)})
         return
     click.echo(f"{card.name}: {card.title}\n")
-    factory = RULES.get(card.name)
-    settings = [plain(p) for p in inspect.signature(factory).parameters.values()] if factory else []
     rows = [
         ("equation", card.equation),
         ("citation", card.citation),
@@ -53,8 +49,7 @@ def rules(name, as_json) -> None:
         *(("deviation", text) for text in card.deviations or ("none",)),
         ("passes", card.passes),
         ("compared", card.representation),
-        ("settings", ", ".join(settings) or "none"),
-        ("as asked", call),
+        ("settings", call.partition("(")[2].removesuffix(")") or "none"),
     ]
     for label, text in rows:
         click.echo(f"{label:<11} {text}")

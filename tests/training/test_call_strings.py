@@ -70,7 +70,6 @@ def test_every_default_is_spelled_out(table, text, canonical):
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
-        ("fa(scale=)", "fa(scale=»)"),
         ("fa(scale=1", "fa»(scale=1"),
         ("fa(1 2)", "fa(»1 2)"),
         ("fa(scale=1+x)", "fa(scale=»1+x)"),
@@ -114,6 +113,7 @@ def test_nothing_is_ever_evaluated(tmp_path, monkeypatch):
         ("fa(" + "(" * 400 + ")", "--rule"),
         ("fa(scale=" + "9" * 400 + ")", "beyond every floating-point number"),
         ("fa(1, scale=2)", "multiple values"),
+        ("fa(scale=)", "»"),  # where exactly depends on the version of Python
         ("fa(scale=1, scale=2)", "given twice"),
     ],
 )
