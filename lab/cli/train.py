@@ -75,6 +75,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
 
     known = where.get(request.spec)
     stored = known is not None and known.status in ("complete", "diverged")
+    if known is not None and known.status == "damaged":
+        click.echo(f"The stored run is damaged ({known.problem}) and is made again.", err=True)
     try:
         with shown(f"{request.rule.info.name} on {request.spec.data}", quiet) as report:
             folder = train_run(request, where, report)
