@@ -1,18 +1,12 @@
 """`lab data`: which data sets are on this machine, fetching the known ones, adding one's own."""
 
-import json
-
 import click
 
-from lab.cli.runs import refuse_early_options
-
-
-def _emit(facts: dict) -> None:
-    click.echo(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
+from lab.cli.options import json_option, print_json, refuse_early_options
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def data(ctx: click.Context, as_json: bool) -> None:
     """The data sets that runs can train on; without a subcommand, lists them.
@@ -32,7 +26,7 @@ def data(ctx: click.Context, as_json: bool) -> None:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def list_sets(as_json: bool = False) -> None:
     """List every data set: its size, its shape, and where it is.
 
@@ -49,7 +43,7 @@ def list_sets(as_json: bool = False) -> None:
 
     rows = listing()
     if as_json:
-        _emit({"folder": str(data_folder()), "datasets": [row.as_json() for row in rows]})
+        print_json({"folder": str(data_folder()), "datasets": [row.as_json() for row in rows]})
         return
     table = [("NAME", "TRAIN", "TEST", "SHAPE", "CLASSES", "WHERE")]
     for row in rows:
@@ -66,7 +60,7 @@ def list_sets(as_json: bool = False) -> None:
 @data.command()
 @click.argument("name")
 @click.option("--from", "from_dir", metavar="DIR", help="Take the official files from this folder, not the network.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def fetch(name: str, from_dir: str | None, as_json: bool) -> None:
     """Bring the known data set NAME to this machine, checked against its published checksums.
 
@@ -89,7 +83,7 @@ def fetch(name: str, from_dir: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("file", metavar="FILE.npz")
 @click.option("--force", is_flag=True, help="Replace a data set of this name that holds other data.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def add(name: str, file: str, force: bool, as_json: bool) -> None:
     """Add your own data set under NAME; runs then train on it by that name.
 
@@ -119,7 +113,7 @@ def _report(dataset, path: str, as_json: bool) -> None:
         "path": path,
     }
     if as_json:
-        _emit(facts)
+        print_json(facts)
         return
     shape = "×".join(map(str, dataset.input_shape))
     click.echo(

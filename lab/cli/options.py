@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from lab.errors import UsageError
 
 SCHEMA = 1
 """Version of every JSON answer; keys are only ever added within one."""
@@ -72,3 +75,22 @@ def find_runs(store: Any, texts: tuple[str, ...] | list[str]) -> list:
             raise RunNotFound(f"{len(fits)} runs have the rule '{text}': {names}; name one (`lab runs` describes them)")
         found.append((fits[0] if fits else store.find(text)).require_complete())
     return found
+
+
+def refuse_early_options(ctx: click.Context) -> None:
+    """Refuse options of a group that stand before a subcommand: it has its own, and would not see these.
+
+    Raises:
+        UsageError: naming the first one, which could be the store that something is deleted from.
+    """
+    name = ctx.invoked_subcommand
+    if name is None:
+        return
+    known = {option for parameter in ctx.command.get_command(ctx, name).params for option in parameter.opts}
+    for parameter in ctx.command.params:
+        if ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            option = parameter.opts[0]
+            advice = (
+                f"give it after, as in {ctx.command_path} {name} ... {option}" if option in known else "leave it out"
+            )
+            raise UsageError(f"{option} before {name} would be ignored; {advice}")

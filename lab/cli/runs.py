@@ -3,29 +3,8 @@
 from __future__ import annotations
 
 import click
-from click.core import ParameterSource
 
-from lab.cli.options import json_option, open_store, print_json, print_table, store_option
-from lab.errors import UsageError
-
-
-def refuse_early_options(ctx: click.Context) -> None:
-    """Refuse options of a group that stand before a subcommand: it has its own, and would not see these.
-
-    Raises:
-        UsageError: naming the first one, which could be the store that something is deleted from.
-    """
-    name = ctx.invoked_subcommand
-    if name is None:
-        return
-    known = {option for parameter in ctx.command.get_command(ctx, name).params for option in parameter.opts}
-    for parameter in ctx.command.params:
-        if ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-            option = parameter.opts[0]
-            advice = (
-                f"give it after, as in {ctx.command_path} {name} ... {option}" if option in known else "leave it out"
-            )
-            raise UsageError(f"{option} before {name} would be ignored; {advice}")
+from lab.cli.options import json_option, open_store, print_json, print_table, refuse_early_options, store_option
 
 
 @click.group(invoke_without_command=True, short_help="List, show, compare, verify and remove stored runs.")

@@ -7,8 +7,16 @@ import sys
 
 import click
 
-from lab.cli.options import device_option, json_option, open_store, print_json, print_table, recipe_files, store_option
-from lab.cli.runs import refuse_early_options
+from lab.cli.options import (
+    device_option,
+    json_option,
+    open_store,
+    print_json,
+    print_table,
+    recipe_files,
+    refuse_early_options,
+    store_option,
+)
 
 
 @click.group(invoke_without_command=True, short_help="Run a whole study: train, compare, draw, conclude.")
