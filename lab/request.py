@@ -85,7 +85,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
         UsageError, NotFound, LabError: one line each, with what to do.
     """
     rule, rule_call, sources = make_rule(wish.rule)
-    own_settings = "(" in wish.rule.partition(".py")[2] if sources else "(" in wish.rule
+    own_settings = "(" in wish.rule
     arch_text = wish.arch or default_network(rule)
     build_net, arch_call = build(arch_text, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
     recipe = find_recipe(

@@ -18,7 +18,9 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
 @click.option("--trial-epochs", type=int, default=5, show_default=True, help="Epochs of every trial.")
 @click.option("--epochs", type=int, default=20, show_default=True, help="Epochs of the run that the recipe is for.")
 @click.option("--batch", type=int, default=128, show_default=True, help="Examples per step.")
-@click.option("--seeds", default="1000", show_default=True, help="Seeds of every trial; not those you will report.")
+@click.option(
+    "--seeds", default="1000-1000", show_default=True, help="Seeds of every trial, from-to; not those you will report."
+)
 @click.option("--train-size", type=int, help="Train on fewer examples.")
 @click.option("--grid", help="Learning rates to try. [default: 0.0001 to 0.03 for Adam, 0.01 to 3 for SGD]")
 @click.option(
@@ -71,7 +73,9 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     costs: list[float] = []
 
     def wish(setting: str, rate: float, **more) -> Wish:
-        return Wish(rule=in_brackets(with_knob(asked, setting)), optimizer=with_rate(kind, rate), **(said | more))
+        # Brackets keep other recipes from speaking for a trial.
+        call = with_knob(asked, setting)
+        return Wish(rule=call if "(" in call else f"{call}()", optimizer=with_rate(kind, rate), **(said | more))
 
     def attempt(setting: str, rate: float) -> float:
         request = make_request(wish(setting, rate, epochs=trial_epochs), [])
@@ -92,7 +96,7 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     request = make_request(wish(won.knob, won.rate, epochs=epochs), [])
     tried = make_request(wish(won.knob, won.rate, epochs=trial_epochs), []).spec
     recipe = Recipe(
-        name=rule_name(call) if in_brackets(asked) != asked else call,
+        name=call if "(" in asked else rule_name(call),
         rule=request.spec.rule,
         arch=request.spec.arch,
         data=request.spec.data,
@@ -125,11 +129,6 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     if recipe.edge:
         click.echo("The best rate lies at the edge of those tried; a better one may lie outside.", err=True)
     click.echo(f"wrote {path}")
-
-
-def in_brackets(rule: str) -> str:
-    """A call string that says its settings itself, so that no recipe speaks for them: `fa()` of `fa`."""
-    return rule if "(" in rule.partition(".py")[2] or ("(" in rule and ".py" not in rule) else f"{rule}()"
 
 
 def read_grid(text: str) -> tuple[float, ...]:
