@@ -9,11 +9,14 @@
     memory   peak memory of `lab train` with 5 seeds on MNIST
     width    seconds per seed and epoch by cohort width
     conv     the convolution as it is written, beside XLA's primitive, inside a compiled loop
+    peers    pc beside FabricPC, fa beside BioTorch: one thread each, the same network, batch and steps; they are no
+             dependencies, so PEERS_PYTHON names a Python that has them (tests/peers/ says what is compared)
 
 Machines differ and are shared, so what counts are the ratios; each is the median over rounds in which the things
 compared take turns.
 """
 
+import json
 import os
 import resource
 import statistics
@@ -21,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROUNDS = 7
+STEPS = 20
 EPOCHS_TIMED = 2
 
 
@@ -39,6 +45,7 @@ def main(names: list[str]) -> int:
         "memory": memory,
         "width": width,
         "conv": conv,
+        "peers": peers,
     }
     unknown = [name for name in names if name not in benches]
     if unknown:
@@ -98,7 +105,7 @@ def bare_epoch(batch: int = 128):
     return epoch, params, optimizer.init(params)
 
 
-def lab_epoch(rule: str, examples, arch: str | None = None, width: int = 1):
+def lab_epoch(rule: str, examples, arch: str | None = None, width: int = 1, batch: int = 128):
     """One epoch of a cohort through the lab's own loop, as a function of the epoch's number.
 
     Args:
@@ -115,10 +122,10 @@ def lab_epoch(rule: str, examples, arch: str | None = None, width: int = 1):
 
     made = build(rule, RULES, "--rule")[0]
     net = build(arch or default_network(made), ARCHITECTURES, "--arch")[0]((28, 28, 1), 10)
-    trainer = Trainer(made, net, adam(1e-3)(10 * (len(examples.y) // 128)), 128, width)
+    steps = len(examples.y) // batch
+    trainer = Trainer(made, net, adam(1e-3)(10 * steps), batch, width)
     seeds = trainer.seeds(list(range(width)))
     learner = trainer.start(seeds, examples)
-    steps = len(examples.y) // 128
 
     def epoch(number: int) -> None:
         nonlocal learner
@@ -320,6 +327,77 @@ def conv() -> None:
     blocks.convolve = as_written
     seconds = take_turns(competitors, rounds=3)
     say(f"conv: primitive / as written = {ratio(seconds, 'primitive', 'written'):.1f}")
+
+
+class NoPeer(Exception):
+    """A competitor that did not start, with the last thing it said."""
+
+
+class Competitor:
+    """A process of its own that trains an epoch whenever it is called: see `tests/peers/turns.py`.
+
+    Attributes:
+        name: what it is and its version.
+        cpu: CPU seconds of its process, per sample, in each round; the first one, which compiles, included.
+    """
+
+    def __init__(self, *command: str, batch: int):
+        settings = ("--batch", str(batch), "--steps", str(STEPS), "--rounds", str(ROUNDS), "--turns")
+        self.cpu: list[float] = []
+        try:
+            self.process = subprocess.Popen(
+                [*command, *settings],
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as error:
+            raise NoPeer(str(error)) from None
+        self.name = self.answer()["name"]
+
+    def answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise NoPeer((self.process.communicate()[1].strip().splitlines() or ["it said nothing"])[-1])
+        return json.loads(line)
+
+    def __call__(self, number: int) -> None:
+        print(file=self.process.stdin, flush=True)
+        self.cpu.append(self.answer()["cpu"])
+
+    def __enter__(self) -> "Competitor":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.kill()  # this very process, which by now has nothing left to do
+        self.process.communicate()
+
+
+def peers() -> None:
+    """Our training and that of the peers, in turns on one core, by CPU time: others use the machine too."""
+    python = os.environ.get("PEERS_PYTHON", sys.executable)
+    for rule, script in ((f"pc(steps={STEPS})", "predictive_coding.py"), ("fa", "feedback_alignment.py")):
+        for batch in (64, 128):
+            with ExitStack() as both:
+                try:
+                    peer = both.enter_context(Competitor(python, str(Path("tests", "peers", script)), batch=batch))
+                except NoPeer as error:
+                    say(f"peers: {rule} not compared, {python}: {error} (PEERS_PYTHON names another Python)")
+                    break
+                ours = both.enter_context(
+                    Competitor(sys.executable, "-m", "tests.peers.ours", "--rule", rule, batch=batch)
+                )
+                wall = take_turns({"ours": ours, "peer": peer})
+            cpu = {"ours": ours.cpu[1:], "peer": peer.cpu[1:]}
+            each = {name: 1e6 * statistics.median(seconds) for name, seconds in cpu.items()}
+            say(f"peers: batch {batch}: {rule} {each['ours']:.1f}, {peer.name} {each['peer']:.1f} µs of CPU per sample")
+            say(
+                f"peers: {rule} ours / {peer.name.split()[0]} = {ratio(cpu, 'ours', 'peer'):.2f} "
+                f"({ratio(wall, 'ours', 'peer'):.2f} by the wall's clock), batch {batch}",
+                "at most 1",
+            )
 
 
 if __name__ == "__main__":
