@@ -90,11 +90,10 @@ def classify(head: Params, h: Float[Array, "batch ..."], y: Int[Array, " batch"]
     return cross_entropy(h.reshape(len(h), -1) @ head["kernel"] + head["bias"], y).mean()
 
 
-def similarity(h: Float[Array, "batch features"]) -> Float[Array, "batch batch"]:
-    """S: the cosine of every two samples, each of which has had the mean over its own features taken off."""
+def unit_rows(h: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
+    """U: each sample less the mean over its own features, at length 1, so that U Uᵀ are cosines."""
     c = h - h.mean(1, keepdims=True)
-    unit = c * jax.lax.rsqrt(jnp.sum(c**2, axis=1, keepdims=True) + EPSILON**2)
-    return unit @ unit.T
+    return c * jax.lax.rsqrt(jnp.sum(c**2, axis=1, keepdims=True) + EPSILON**2)
 
 
 def spread(h: Float[Array, "batch ... channels"]) -> Float[Array, "batch features"]:
@@ -106,9 +105,15 @@ def spread(h: Float[Array, "batch ... channels"]) -> Float[Array, "batch feature
 
 
 def similarity_loss(features: Float[Array, "batch features"], y: Int[Array, " batch"], classes: int):
-    """Mean square of `S(features) - S(onehot(y))` over all pairs, a sample with itself included."""
-    target = similarity(jax.nn.one_hot(y, classes, dtype=features.dtype))
-    return jnp.mean((similarity(features) - target) ** 2)
+    """Mean square of `S(features) - S(onehot(y))` over all pairs, a sample with itself included.
+
+    S = U Uᵀ is the cosine of every two samples, each less the mean over its own features. With T = V Vᵀ for the labels,
+    `|S - T|² = |UᵀU|² - 2 |UᵀV|² + |VᵀV|²`, which is cheaper where features are fewer than samples.
+    """
+    U = unit_rows(features)
+    V = unit_rows(jax.nn.one_hot(y, classes, dtype=features.dtype))
+    own = U.T @ U if U.shape[0] > U.shape[1] else U @ U.T  # of one norm
+    return (jnp.sum(own**2) - 2 * jnp.sum((U.T @ V) ** 2) + jnp.sum((V.T @ V) ** 2)) / len(y) ** 2
 
 
 def local(kind: str = "predsim", beta: float = BETA, width: int = WIDTH, rate: float = 3e-3) -> Rule:

@@ -199,7 +199,7 @@ def rules() -> None:
 
     examples = mnist()
     few = type(examples)(examples.x[:12_800], examples.y[:12_800])
-    seconds = take_turns({rule: lab_epoch(rule, few) for rule in RULES}, rounds=3)
+    seconds = take_turns({rule: lab_epoch(rule, few) for rule in RULES}, rounds=5)
     for rule in RULES:
         target = f"at most {TARGETS[rule]:g}" if rule in TARGETS else ""
         say(f"rules: {rule:<10} / bp = {ratio(seconds, rule, 'bp'):.2f}", target)
