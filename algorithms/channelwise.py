@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from algorithms.forward_forward import normalise
 from algorithms.rule import Activations, Batch, Net, Rule, RuleInfo, cross_entropy, directions, forward_pass
-from algorithms.settings import choice, require_hidden
+from algorithms.settings import choice, require_hidden, require_no_batch_norm
 
 
 def cwc(evaluation: str = "goodness") -> Rule:
@@ -47,6 +47,9 @@ def cwc(evaluation: str = "goodness") -> Rule:
     def init(key, net: Net, params, example: Batch):
         del key, params, example
         require_hidden("cwc", net)
+        require_no_batch_norm(
+            "cwc", net, "blocks are given normalised activity, and running averages are kept of a chain without that"
+        )
         return {}
 
     def surrogate(key, net: Net, params, state, batch: Batch, taps):
@@ -106,7 +109,8 @@ CWC = RuleInfo(
     citation="Papachristodoulou, Kyrkou, Timotheou & Theocharides (2024), Convolutional channel-wise competitive "
     "learning for the forward-forward algorithm, arXiv:2312.12668",
     transports="nothing backwards beyond a block; the label, to every layer's groups",
-    requires="any network with a hidden block; more channels than classes in every layer to do well",
+    requires="any network with a hidden block and without batch normalisation; more channels than classes in every "
+    "layer to do well",
     deviations=(
         "no convolution within groups: the network is the run's own, so every connection goes across groups",
         "activity is divided by its root mean square per sample in the place of batch normalisation",

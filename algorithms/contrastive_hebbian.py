@@ -15,9 +15,11 @@ of two states to be seen above their precision.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from algorithms.equilibrium import Nudges, contrastive
+from algorithms.equilibrium import Nudges, contrastive, settling_passes
 from algorithms.rule import Rule, RuleInfo
 from algorithms.settings import number, whole
 
@@ -46,7 +48,8 @@ def chl(gamma: float = 0.1, free_steps: int = 8, clamped_steps: int = 8) -> Rule
     gamma = number("chl", "gamma", gamma, high=1.0)
     whole("chl", "free_steps", free_steps)
     whole("chl", "clamped_steps", clamped_steps)
-    return contrastive(CHL, CLAMPED, gamma, free_steps, clamped_steps, holomorphic=False)
+    info = replace(CHL, passes=settling_passes(free_steps, clamped_steps, CLAMPED))
+    return contrastive(info, CLAMPED, gamma, free_steps, clamped_steps, holomorphic=False)
 
 
 CHL = RuleInfo(
@@ -63,8 +66,7 @@ CHL = RuleInfo(
         "the free phase runs on beside the clamped one, so that what is left of its drift cancels",
         "the weights start from the common initialiser",
     ),
-    passes="50 at most (8 free sweeps, 8 more free and 8 clamped ones, counted as two passes each, and the learning); "
-    "the first layer, often the largest, is passed once",
+    passes="",
     representation="the free equilibrium, which the scores are read from",
     loss="mse",
     nonlinearity="hard_sigmoid",

@@ -90,7 +90,12 @@ def ldrl(noise: float = 0.1, iterations: int = 1, feedback_rate: float = 3e-3, l
         return difference
 
     grads, errors = feedback_first(teach, *towards_targets(loss, 1.0, feedback_of))
-    return Rule(info=replace(LDRL, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of(loss))
+    passes = (
+        f"{3 + 6 * iterations} (one forward, one through the feedback, one for the weights, six per step of the "
+        "feedback; all but the first and the weights' skip the first block)"
+    )
+    info = replace(LDRL, loss=loss, passes=passes)
+    return Rule(info=info, grads=grads, errors=errors, init=init, objective=objective_of(loss))
 
 
 LDRL = RuleInfo(
@@ -111,8 +116,7 @@ LDRL = RuleInfo(
         "noise and rate set for each layer; after an epoch of MNIST, directions in mlp(256,128,act=tanh) are about "
         "10 degrees from the gradient",
     ),
-    passes="9 (one forward, one through the feedback, one for the weights, six per step of the feedback; all but the "
-    "first and the weights' skip the first block)",
+    passes="",
     nonlinearity="tanh",
     random=True,
     plastic=True,

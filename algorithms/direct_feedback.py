@@ -12,8 +12,8 @@ from the output (one column per class), and the chain between blocks carries not
 
 The signals are of one family: for outputs strictly between 0 and 1, `sign(e) = 1 - 2 y*`, so `sdfa` sends the target
 and a constant. Neither signal vanishes with the error; both push for ever, and hidden units that saturate, tanh, are
-what stops them, so `sdfa` and `drtp` are defined on tanh units with a logistic output. The constant reaches every
-sample alike; on MNIST, where no pixel is negative, `sdfa` stays below `drtp`. All of them are known to work badly on
+what stops them, so `sdfa` and `drtp` are made for tanh units with a logistic output. The constant reaches every
+sample alike. All of them are known to work badly on
 convolutions, whose shared weights leave a random matrix little to align with. `dkp`, which learns B_l, is in
 `learned_feedback.py`.
 """

@@ -66,7 +66,9 @@ def es(pairs: int = 32, sigma: float = 0.02, shaping: str = "rank", centre: bool
         metrics = {"loss": losses.mean(), "evaluations": jnp.array(2 * pairs, jnp.float32)}
         return shaped(unravel(total)), state, metrics  # centring is linear: once for the sum is once for each
 
-    return Rule(info=replace(ES, loss=loss), grads=grads, objective=objective_of(loss))
+    return Rule(
+        info=replace(ES, loss=loss, passes=f"{2 * pairs} (twice the pairs)"), grads=grads, objective=objective_of(loss)
+    )
 
 
 def trials(net: Net, params: Params, batch: Batch, sigma: float, loss: str) -> Callable[[Params], Float[Array, " 2"]]:
@@ -144,7 +146,8 @@ def centred_ranks(losses: jax.Array) -> jax.Array:
 ES = RuleInfo(
     name="es",
     title="evolution strategies: try antithetic perturbations, follow the better ones",
-    equation="G = 1/(2 n sigma) sum_i (u(L(theta + sigma eps_i)) - u(L(theta - sigma eps_i))) eps_i;  u = centred rank",
+    equation="G = 1/(2 n sigma) sum_i (u(L(theta + sigma eps_i)) - u(L(theta - sigma eps_i))) eps_i;  "
+    "u = centred rank;  eps ~ N(0, I), less the mean effect of each kernel's noise on its block's z",
     citation="Salimans, Ho, Chen, Sidor & Sutskever (2017), Evolution strategies as a scalable alternative to "
     "reinforcement learning, arXiv:1703.03864",
     transports="one number per trial, to every parameter",
@@ -158,8 +161,9 @@ ES = RuleInfo(
         "rank shaping forgets the scale of the losses, so the recorded norm ratio to the gradient means nothing; with "
         "centred noise the angle is that between the gradient and its image under C",
     ),
-    passes="64 (twice the pairs, 32 by default)",
+    passes="",
     optimizer="sgd",
+    rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     random=True,
     knob=("sigma", (0.01, 0.04)),
 )

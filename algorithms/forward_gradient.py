@@ -155,5 +155,4 @@ FG = RuleInfo(
     ),
     passes="n + 2 by activities, 2 n + 1 by weights",
     random=True,
-    knob=("samples", (2, 32)),
 )

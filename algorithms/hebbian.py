@@ -91,17 +91,18 @@ def normalise(x: Float[Array, "batch units"]) -> Float[Array, "batch units"]:
 def softhebb(temperature: float = 2.0, power: float = 0.5) -> Rule:
     """SoftHebb: units compete in a softmax and move towards what they win.
 
-    Δw_k ∝ r_k y_k (x - u_k w_k);    u = W x + b;    y = softmax(t u);    r_k = abs(|w_k| - 1)^power
+    Δw_k ∝ r_k y_k (x - u_k w_k);    u = W x;    y = softmax(t (u + b));    r_k = abs(|w_k| - 1)^power
     Δb ∝ E[y] - softmax(t b), so that t b becomes the log of how often each unit wins
 
-    At a fixed point with power = 0 every w_k has length 1 and points along the mean of the inputs that it wins. Layers
-    scale their input to a root mean square of 1 and pass on the triangle `h = f(u - mean_k u)`, f being the network's
-    own nonlinearity; the softmax is what synapses learn from, never what is passed on.
+    At a fixed point with power = 0 every w_k that wins has length 1 and points along the mean of the inputs that it
+    wins. Layers scale their input to a root mean square of 1 and pass on the triangle `h = f(z - mean_k z)`, z = u + b,
+    f being the network's own nonlinearity; the softmax is what synapses learn from, never what is passed on.
 
     Args:
         temperature: t, the inverse temperature of the competition; the larger, the fewer winners. With
             inputs of length sqrt(units in), 2 on MNIST is what 56 is with inputs of length 1.
-        power: exponent of the rate's dependence on the weight's length; 0 for one rate for all units.
+        power: exponent of the rate's dependence on the weight's length; 0 for one rate for all units. Adam divides such
+            a factor away; under SGD it matters.
 
     State: none.
     References: Moraitis et al. (2022), arXiv:2107.05747; Journé et al. (2023), arXiv:2209.11883.
@@ -121,7 +122,7 @@ def softhebb(temperature: float = 2.0, power: float = 0.5) -> Rule:
         W = p["kernel"]
         y = jax.nn.softmax(temperature * layer.z)
         rate = jnp.abs(jnp.sqrt(jnp.sum(W**2, axis=0)) - 1) ** power
-        grown = layer.x.T @ y - W * jnp.sum(y * layer.z, axis=0)
+        grown = layer.x.T @ y - W * jnp.sum(y * (layer.z - p["bias"]), axis=0)
         return {"kernel": -rate * grown / len(y), "bias": jax.nn.softmax(temperature * p["bias"]) - y.mean(0)}
 
     return hebbian(SOFTHEBB, respond, learn, check)
@@ -130,8 +131,8 @@ def softhebb(temperature: float = 2.0, power: float = 0.5) -> Rule:
 SOFTHEBB = RuleInfo(
     name="softhebb",
     title="SoftHebb: soft winners move towards their inputs; labels reach the readout only",
-    equation="dW_k = -r_k y_k (x - u_k w_k);  u = W x + b, rms(x) = 1;  y = softmax(t u);  "
-    "r_k = abs(|w_k| - 1)^power;  db = softmax(t b) - y;  h = f(u - mean u)",
+    equation="dW_k = -r_k y_k (x - u_k w_k);  u = W x, rms(x) = 1;  y = softmax(t (u + b));  "
+    "r_k = abs(|w_k| - 1)^power;  db = softmax(t b) - y;  h = f(u + b - mean (u + b))",
     citation="Journe, Garcia Rodriguez, Guo & Moraitis (2023), Hebbian deep learning without feedback, "
     "arXiv:2209.11883",
     transports="nothing: each layer learns from its own input and output",
@@ -139,14 +140,16 @@ SOFTHEBB = RuleInfo(
     deviations=(
         "hidden weights start from the common initialiser (lengths near 1.4 for relu), not at the paper's large radius",
         "hidden layers and readout learn at once, not first the ones and then the other",
-        "the run's optimiser instead of the paper's rate, which divides each step by its largest entry",
+        "the run's optimiser instead of the paper's rate, which divides each step by its largest entry; under Adam a "
+        "unit's own rate, so power, does next to nothing",
+        "the triangle has no exponent (the paper's per-layer p), and f is the network's own",
         "dense layers only, and all units learn towards the input: no anti-Hebbian losers, which the paper has for "
         "convolutions",
         "each layer's input is scaled to a root mean square of 1 per sample instead of batch-normalised",
         "the bias follows E[y] - softmax(t b), with the fixed point of the paper's rule for it, the log prior",
     ),
     passes="3 (one forward, one Hebbian product of the same cost as a backward pass)",
-    representation="the triangle activity f(u - mean u) that the next layer and the readout are given",
+    representation="the triangle activity f(z - mean z) that the next layer and the readout are given",
     credit=False,
     knob=("temperature", (1.0, 4.0)),
 )

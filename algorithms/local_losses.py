@@ -278,5 +278,5 @@ GREEDY = RuleInfo(
     ),
     passes="3 (one forward, one backward through the block whose turn it is; all blocks are computed and masked)",
     plastic=True,
-    knob=("steps", (300, 3000)),
+    knob=("rate", (1e-3, 1e-2)),
 )

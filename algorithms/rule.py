@@ -98,6 +98,8 @@ class RuleInfo:
         nonlinearity: what the default network gets for this rule when the user names none.
         optimizer: the kind of optimiser its learning rate is searched for; "adam" unless the rule's own theory needs
             plain descent.
+        rates: the six learning rates of the search, a factor of about 3 apart, where the scale of the rule's direction
+            asks for others than the optimiser's usual ones; () for these.
         credit: whether labels are meant to shape hidden blocks. A rule that assigns credit must beat `frozen`.
         random: whether it draws random numbers at every step.
         plastic: whether its own state (feedback weights, auxiliary heads) learns.
@@ -119,6 +121,7 @@ class RuleInfo:
     loss: str = "ce"
     nonlinearity: str = "relu"
     optimizer: str = "adam"
+    rates: tuple[float, ...] = ()
     credit: bool = True
     random: bool = False
     plastic: bool = False

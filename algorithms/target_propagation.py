@@ -208,7 +208,13 @@ def dtp(
         return difference
 
     grads, errors = feedback_first(teach, *towards_targets(loss, step, feedback_of))
-    return Rule(info=replace(DTP, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of(loss))
+    passes = (
+        f"{4 + 3 * iterations} (one forward, two through the inverses, one for the weights, three per step of the "
+        "inverses; all but the first and the weights' skip the first block)"
+    )
+    return Rule(
+        info=replace(DTP, loss=loss, passes=passes), grads=grads, errors=errors, init=init, objective=objective_of(loss)
+    )
 
 
 DTP = RuleInfo(
@@ -229,8 +235,7 @@ DTP = RuleInfo(
         "the local gradient is divided by the step of the targets, so that it has the scale of a gradient",
         "no epochs in which the inverses alone learn, before the first",
     ),
-    passes="7 (one forward, two through the inverses, one for the weights, three per step of the inverses; all but the "
-    "first and the weights' skip the first block)",
+    passes="",
     nonlinearity="tanh",
     random=True,
     plastic=True,

@@ -145,7 +145,8 @@ def act_of(arch: str) -> str:
 def source_digest() -> str:
     """Hash of the code that a comparison follows from: tables made before a change are not taken for new ones."""
     root = Path(__file__).resolve().parent
-    files = [*sorted((root.parent / "probes").glob("*.py")), *(root / f"{name}.py" for name in MADE_BY)]
+    rooms = (sorted((root.parent / room).glob("*.py")) for room in ("probes", "algorithms"))  # a rule says what is read
+    files = [*(file for room in rooms for file in room), *(root / f"{name}.py" for name in MADE_BY)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

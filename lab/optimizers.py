@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import optax
 
+from algorithms import RuleInfo
 from lab.errors import UsageError
 
 
@@ -81,3 +82,31 @@ def sgd(learning_rate: float, schedule: str = "cosine", momentum: float = 0.0, n
 
 OPTIMIZERS = {"adam": adam, "adamw": adamw, "sgd": sgd}
 """Every optimiser by the name its call string starts with."""
+
+RATES = {
+    "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
+}
+"""The learning rates every rule is offered, by the kind of its optimiser: six, a factor of about 3 apart."""
+
+
+def rates_of(info: RuleInfo) -> tuple[float, ...]:
+    """The six learning rates of the search for this rule; the third of them is what it gets without a search.
+
+    Raises:
+        UsageError: the rule, a user's, names an optimiser that there is not.
+    """
+    kind = info.optimizer.partition("(")[0]
+    if kind not in RATES:
+        raise UsageError(
+            f"--rule: RuleInfo(optimizer={info.optimizer!r}) of {info.name} must be one of {', '.join(RATES)}"
+        )
+    return info.rates or RATES[kind]
+
+
+def with_rate(optimizer: str, rate: float) -> str:
+    """`sgd(0.1, momentum=0.9)` of `sgd(momentum=0.9)`, and `adam(0.1)` of `adam`."""
+    name, _, rest = optimizer.partition("(")
+    rest = rest.rstrip(") ")
+    return f"{name}({rate:g}{', ' + rest if rest else ''})"

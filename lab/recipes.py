@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ class Recipe:
         optimizer: the winner; batch, epochs: the budget of the run that the recipe is for.
         trials: (setting beside the default, learning rate, mean validation accuracy) of every trial, diverged counted.
         seeds, trial_epochs, train_size: what every trial was.
-        edge: whether the best rate is the lowest or highest tried, so that a better one may lie outside.
-        command: what made this search.
+        edge: whether the best rate or knob is the lowest or highest tried, so that a better one may lie outside.
+        command: what made this search, and confirmed it.
         source: sha256 of a user's rule file; "" for a rule of the lab.
-        test_accuracy: of each seed of the confirming run, read once; confirmed_by: its command; () and "" if none.
+        commit: of the lab's source that searched; "" outside a checkout.
+        test_accuracy: of each seed of the confirming run, read once; () if there was none.
         cpu_seconds: of one seed's epoch, compiling left out; None if not measured.
     """
 
@@ -51,8 +53,8 @@ class Recipe:
     edge: bool
     command: str
     source: str = ""
+    commit: str = ""
     test_accuracy: tuple[float, ...] = ()
-    confirmed_by: str = ""
     cpu_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -65,9 +67,12 @@ class Recipe:
 
     def record(self, arch: str, data: str) -> dict[str, Any]:
         """For a manifest: the search, and whether it was made for exactly this network and data."""
-        exact = self.arch == arch and self.data == data
-        search = {key: value for key, value in asdict(self).items() if key not in ("test_accuracy", "confirmed_by")}
-        return {"how": "recipe" if exact else "recipe for another network or data set", **search}
+        search = {key: value for key, value in asdict(self).items() if key != "test_accuracy"}
+        return {"how": "recipe" if self.is_for(arch, data) else "recipe for another network or data set", **search}
+
+    def is_for(self, arch: str, data: str) -> bool:
+        """Whether the search was made on this very network (canonical call string) and data set."""
+        return (self.arch, self.data) == (arch, data)
 
 
 def read_recipes(path: Path) -> list[Recipe]:
@@ -87,26 +92,29 @@ def read_recipes(path: Path) -> list[Recipe]:
         ) from None
 
 
+def read_all(paths: Sequence[Path]) -> list[Recipe]:
+    """The recipes of all these files, in their order."""
+    return [recipe for path in paths for recipe in read_recipes(path)]
+
+
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def find_recipe(
-    paths: list[Path], *, name: str, rule: str | None, source: str, arch: str | None, data: str
-) -> Recipe | None:
+def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, arch: str, data: str) -> Recipe | None:
     """The recipe of this rule: for this network and data, else for this data, else for any; earlier files first.
 
     A user's rule is known by the hash of its file: neither its name nor an earlier version of it will do.
 
     Args:
         rule: canonical call string if the user chose settings, which must then be the recipe's; None if he did not.
-        arch: canonical call string; None for whichever network the recipe is for.
+        arch: canonical call string.
     """
-    recipes = [r for path in paths for r in read_recipes(path) if r.source == source]
+    recipes = [r for r in read_all(paths) if r.source == source]
     recipes = [r for r in recipes if (r.name == name if rule is None else r.rule == rule)]
     for fits in (
-        lambda r: arch in (None, r.arch) and r.data == data,
-        lambda r: (arch or "").partition("(")[0] == r.arch.partition("(")[0] and r.data == data,
+        lambda r: r.is_for(arch, data),
+        lambda r: arch.partition("(")[0] == r.arch.partition("(")[0] and r.data == data,
         lambda r: True,
     ):
         if found := [recipe for recipe in recipes if fits(recipe)]:

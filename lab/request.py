@@ -19,7 +19,7 @@ from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
 from lab.errors import LabError, NotFound, UsageError
 from lab.networks import ARCHITECTURES, Network
-from lab.optimizers import OPTIMIZERS
+from lab.optimizers import OPTIMIZERS, rates_of, with_rate
 from lab.recipes import Recipe, find_recipe
 from lab.summary import rule_name
 from lab.training import cohort_width
@@ -58,7 +58,7 @@ class Wish:
     """What a user may say about a run.
 
     None is for the rule's recipe to decide, and where there is none: 784-256-128-10 with the nonlinearity that the
-    rule needs, Adam at 1e-3, 20 epochs of batches of 128.
+    rule needs, Adam at 1e-3 or what the rule asks for instead, 20 epochs of batches of 128.
     """
 
     rule: str = "bp"
@@ -96,10 +96,11 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
         arch=arch_call,
         data=wish.data,
     )
-    if recipe is not None and not own_settings:
-        rule, rule_call, sources = make_rule(with_settings(wish.rule, recipe.rule))
-    epochs = wish.epochs if wish.epochs is not None else recipe.epochs if recipe is not None else EPOCHS
-    batch = wish.batch if wish.batch is not None else recipe.batch if recipe is not None else BATCH
+    tuned = recipe if recipe is not None and recipe.is_for(arch_call, wish.data) else None
+    if tuned is not None and not own_settings:
+        rule, rule_call, sources = make_rule(with_settings(wish.rule, tuned.rule))
+    epochs = wish.epochs if wish.epochs is not None else tuned.epochs if tuned is not None else EPOCHS
+    batch = wish.batch if wish.batch is not None else tuned.batch if tuned is not None else BATCH
     for name, value, least in (("epochs", epochs, 0), ("batch", batch, 1)):
         if value < least:
             raise UsageError(f"--{name} must be at least {least}, not {value}")
@@ -119,7 +120,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     net = build_net(dataset.input_shape, dataset.classes)
     if not net.hidden and rule.info.name != "bp":
         raise UsageError(f"--arch {arch_text} has no hidden layer, so there is nothing for {rule.info.name} to assign")
-    optimizer_text, chosen_by = choose_optimizer(wish, recipe, arch_call)
+    optimizer_text, chosen_by = choose_optimizer(wish, recipe, arch_call, rule.info)
     schedule, optimizer_call = build(optimizer_text, OPTIMIZERS, "--optimizer", "`lab train --help` shows examples.")
     optimizer = schedule(epochs * (len(parts.train_y) // batch))
     seeds = read_seeds(wish.seeds)
@@ -257,10 +258,14 @@ def with_settings(asked: str, recipe_rule: str) -> str:
     return asked + recipe_rule[recipe_rule.index("(") :]
 
 
-def choose_optimizer(wish: Wish, recipe: Recipe | None, arch_call: str) -> tuple[str, dict[str, Any]]:
-    """What the user gave, else that of the rule's recipe, else Adam at 1e-3; and the record of how it came about."""
+def choose_optimizer(wish: Wish, recipe: Recipe | None, arch_call: str, info: RuleInfo) -> tuple[str, dict[str, Any]]:
+    """What the user gave, else that of a recipe of the rule, else one rate of its kind; and how it came about.
+
+    A recipe for another network or data set lends its learning rate, which is nearer than none, and nothing else.
+    """
     if wish.optimizer is not None:
         return wish.optimizer, {"how": "given"}
     if recipe is None:
-        return "adam(0.001)", {"how": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
+        optimizer = with_rate(info.optimizer, rates_of(info)[2])
+        return optimizer, {"how": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
     return recipe.optimizer, recipe.record(arch_call, wish.data)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from algorithms import RULES, Batch, Rule, RuleError
 from algorithms.rule import RuleInfo
 from lab.callstring import build
 from lab.networks import ARCHITECTURES
-from lab.recipes import PACKAGED, Recipe, read_recipes
+from lab.recipes import PACKAGED, Recipe, read_all
 from lab.request import default_network
 from lab.summary import spread
 
@@ -55,16 +54,14 @@ def network_for(rule: Rule, kind: str) -> str:
     return NETWORKS[kind].format(act=rule.info.nonlinearity)
 
 
-@cache
-def packaged_recipes() -> tuple[Recipe, ...]:
-    return tuple(recipe for path in PACKAGED for recipe in read_recipes(path))
+def recipe_of(recipes: Sequence[Recipe], names: Sequence[str], rule: Rule, data: str) -> Recipe | None:
+    """The first recipe under one of these names for the rule's default network and this data set.
 
-
-def recipe_of(rule: Rule, data: str, arch: str | None = None) -> Recipe | None:
-    """The recipe that comes with the lab, for the rule's default network unless another is named."""
-    wanted = build(arch or default_network(rule), ARCHITECTURES, "--arch")[1]
-    fits = [r for r in packaged_recipes() if (r.name, r.data, r.arch) == (rule.info.name, data, wanted)]
-    return fits[0] if fits else None
+    Args:
+        names: `fa`, or a canonical call string, for settings that were searched for on their own.
+    """
+    arch = build(default_network(rule), ARCHITECTURES, "--arch")[1]
+    return next((r for r in recipes if r.name in names and r.is_for(arch, data)), None)
 
 
 def accuracy_text(recipe: Recipe | None) -> str:
@@ -76,9 +73,10 @@ def accuracy_text(recipe: Recipe | None) -> str:
     return f"{100 * found['mean']:.2f}{sd} % (n = {len(recipe.test_accuracy)})"
 
 
-def passes_text(info: RuleInfo) -> str:
-    """The number in front of what a card says of its forward passes."""
-    return re.split(r"[ (,;]", info.passes, maxsplit=1)[0]
+def passes_text(rule: Rule, recipe: Recipe | None) -> str:
+    """The number in front of what a card says of its forward passes, with the recipe's settings if there is one."""
+    tuned = rule if recipe is None else build(recipe.rule, RULES, "--rule")[0]
+    return re.split(r"[ (,;]", tuned.info.passes, maxsplit=1)[0]
 
 
 def cost_text(recipe: Recipe | None) -> str:
@@ -108,11 +106,12 @@ def page() -> str:
 def summary_table() -> str:
     rows = ["| rule | what it is | MNIST, test | Fashion-MNIST, test | CPU-s per epoch | forward passes per sample |"]
     rows.append("|---|---|---|---|---|---|")
+    recipes = read_all(PACKAGED)
     for name, factory in RULES.items():
         rule = factory()
-        mnist, fashion = (recipe_of(rule, data) for data in ("mnist", "fashion-mnist"))
+        mnist, fashion = (recipe_of(recipes, [name], rule, data) for data in ("mnist", "fashion-mnist"))
         cells = [f"[`{name}`](#{name})", rule.info.title, accuracy_text(mnist), accuracy_text(fashion)]
-        rows.append("| " + " | ".join([*cells, cost_text(mnist), passes_text(rule.info)]) + " |")
+        rows.append("| " + " | ".join([*cells, cost_text(mnist), passes_text(rule, mnist)]) + " |")
     return "\n".join(rows)
 
 
@@ -145,21 +144,20 @@ def rule_section(name: str, factory: Callable[..., Rule]) -> str:
     ]
     facts += [("Differs from the paper", text) for text in info.deviations]
     lines.append("\n".join(f"- {label}: {text}" for label, text in facts))
-    for recipe in packaged_recipes():
-        if recipe.name == name:
-            lines.append(recipe_text(recipe))
+    lines += [recipe_text(recipe) for recipe in read_all(PACKAGED) if recipe.name.partition("(")[0] == name]
     lines.append(f"```python\n{inspect.getsource(factory).rstrip()}\n```")
     return "\n\n".join(lines)
 
 
 def recipe_text(recipe: Recipe) -> str:
     """A recipe in a sentence, with its command."""
-    edge = " The best rate lay at the edge of the range." if recipe.edge else ""
+    edge = " The best lay at the edge of what was tried." if recipe.edge else ""
     tests = accuracy_text(recipe)
     told = "" if tests == "–" else f": {tests} on the test set"
     return (
         f"Recipe for {recipe.data}, `{recipe.arch}`: `{recipe.rule}` with `{recipe.optimizer}`, {recipe.epochs} epochs "
-        f"of batches of {recipe.batch}{told} (`{recipe.command}`, {len(recipe.trials)} trials).{edge}"
+        f"of batches of {recipe.batch}{told} (`{recipe.command}`: {len(recipe.trials)} trials of {recipe.trial_epochs} "
+        f"epochs on {recipe.train_size:,} examples).{edge}"
     )
 
 

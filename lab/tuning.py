@@ -1,39 +1,34 @@
 """The search for a rule's learning rate and at most one knob: the same number of trials for every rule.
 
 Six learning rates over two and a half decades, then two more trials: two other values of the rule's knob at the best
-rate, or, for a rule without one, the rates between the best and its neighbours. A best rate at the end of its range
-widens the range by one rate at a time, at most twice; what then still lies at the edge is reported. All trials are
-ranked by the mean validation accuracy over seeds that are not those reported; the test set is not read.
+rate, or, for a rule without one, the rates between the best and its neighbours. A best rate or knob at the end of
+its range widens the range by one step at a time, at most twice; what then still lies at the edge is reported. All
+trials are ranked by the mean validation accuracy over seeds that are not those reported; the test set is not read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from algorithms import RuleInfo
 from lab.callstring import parse
+from lab.errors import UsageError
 from lab.examination import Examiner
 from lab.request import PRECISIONS, Request
 from lab.runner import Progress, Report
 from lab.training import Trainer, cohorts, on_device
-from runs import run_id
+from runs import git_commit, run_id
 from runs.files import write_atomically
-
-GRIDS = {
-    "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-    "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
-}
-"""The learning rates every rule is offered, by the kind of its optimiser: six, a factor of about 3 apart."""
 
 WIDENINGS = 2
 
@@ -53,31 +48,27 @@ class Trial:
     accuracy: float
 
 
-def with_rate(optimizer: str, rate: float) -> str:
-    """`sgd(0.1, momentum=0.9)` of `sgd(momentum=0.9)`, and `adam(0.1)` of `adam`."""
-    name, _, rest = optimizer.partition("(")
-    rest = rest.rstrip(")")
-    return f"{name}({rate:g}{', ' + rest if rest else ''})"
+class Knob(NamedTuple):
+    """A setting that is searched for beside the rate: its name, its default, and the values to try beside that."""
+
+    name: str
+    default: float
+    values: tuple[float, ...]
 
 
-def with_knob(rule: str, knob: str) -> str:
-    """`fa(scale=0.5, loss=ce)` of `fa(loss=ce)` and `scale=0.5`."""
-    if not knob:
-        return rule
-    name, _, rest = rule.partition("(")
-    rest = rest.rstrip(")").strip()
-    return f"{name}({knob}{', ' + rest if rest else ''})"
+class Search(NamedTuple):
+    """All trials in the order they were made, and whether the best lies at the edge of the rates or knobs tried."""
+
+    trials: list[Trial]
+    edge: bool
 
 
-def search(
-    attempt: Callable[[str, float], float], rates: Sequence[float], knob: tuple[str, tuple[Any, ...]] | None
-) -> list[Trial]:
-    """All trials of one search, in the order they were made.
+def search(attempt: Callable[[str, float], float], rates: Sequence[float], knob: Knob | None) -> Search:
+    """Try the rates, then the knob or two finer rates, and further out while the best lies at an end.
 
     Args:
-        attempt: (knob setting, rate) -> mean validation accuracy.
+        attempt: (knob setting, rate) -> mean validation accuracy; may raise UsageError for a knob beyond its range.
         rates: ascending.
-        knob: name and the two values to try beside the default; None for a rule without one.
     """
     trials: list[Trial] = []
 
@@ -87,19 +78,44 @@ def search(
     for rate in rates:
         make("", rate)
     for _ in range(WIDENINGS):
-        low, high = min(t.rate for t in trials), max(t.rate for t in trials)
-        top = best(trials).rate
-        if low < top < high:
+        further = beyond([t.rate for t in trials], best(trials).rate)
+        if further is None:
             break
-        make("", float(f"{top * (1 / 3.16 if top == low else 3.16):.1g}"))
+        make("", float(f"{further:.1g}"))
     top = best(trials).rate
-    if knob is not None:
-        for value in knob[1]:
-            make(f"{knob[0]}={value!r}", top)
-    else:
+    if knob is None:
         for factor in (1 / math.sqrt(3), math.sqrt(3)):
             make("", float(f"{top * factor:.2g}"))
-    return trials
+        return Search(trials, beyond([t.rate for t in trials], best(trials).rate) is not None)
+    edge = beyond([t.rate for t in trials], top) is not None
+    tried = {"": knob.default}
+
+    def turn(value: float) -> None:
+        setting = f"{knob.name}={value!r}"
+        make(setting, top)
+        tried[setting] = value
+
+    for value in knob.values:
+        turn(value)
+    for number in range(WIDENINGS + 1):
+        further = beyond(list(tried.values()), tried[best(trials).knob])
+        if further is None:
+            break
+        if number == WIDENINGS:
+            return Search(trials, True)
+        try:
+            turn(round(further) if isinstance(knob.default, int) else float(f"{further:.2g}"))
+        except UsageError:
+            break  # the knob goes no further, so its best is no edge of what was searched
+    return Search(trials, edge)
+
+
+def beyond(tried: Sequence[float], top: float) -> float | None:
+    """One step further out from `top`, as far as its neighbour is on the other side; None if it is not an end."""
+    low, *_, high = values = sorted(set(tried))
+    if low < top < high:
+        return None
+    return top * top / (values[1] if top == low else values[-2])
 
 
 def best(trials: Sequence[Trial]) -> Trial:
@@ -107,31 +123,62 @@ def best(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda trial: trial.accuracy)
 
 
-def at_the_edge(trials: Sequence[Trial]) -> bool:
-    """Whether the best rate is the lowest or highest tried, so that a better one may lie outside."""
-    rates = [trial.rate for trial in trials]
-    return best(trials).rate in (min(rates), max(rates))
+def knob_of(asked: str, call: str, info: RuleInfo) -> Knob | None:
+    """The knob a rule declares, unless the user's call string sets it already.
+
+    Args:
+        asked: the rule as the user wrote it; call: its canonical call string, which has every default.
+    """
+    said = parse(asked, "--rule")
+    if info.knob is None or said.args or info.knob[0] in said.kwargs:
+        return None
+    name, values = info.knob
+    return Knob(name, parse(call, "--rule").kwargs[name], values)
 
 
-def knob_of(rule: str, info: RuleInfo) -> tuple[str, tuple[Any, ...]] | None:
-    """The knob a rule declares, unless the call string sets it already."""
-    return None if info.knob is None or info.knob[0] in parse(rule, "--rule").kwargs else info.knob
+def with_setting(asked: str, call: str, setting: str) -> str:
+    """The rule as the user named it, a path perhaps, with all settings of `call` and one of them changed."""
+    settings = parse(call, "--rule").kwargs | parse(f"f({setting})", "--rule").kwargs
+    return f"{parse(asked, '--rule').name}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 def trial(request: Request, folder: Path, report: Report) -> dict[str, Any]:
     """Validation accuracy after the last step for every seed, and what an epoch cost; remembered in `folder`.
 
+    What other code has found is not believed: the trial is made again.
+
     Returns:
         {"validation_accuracy": [per seed], "cpu_seconds": CPU-seconds of an epoch of one seed, compiling left out}.
     """
     path = folder / f"{run_id(request.spec)}.json"
-    if path.is_file():
-        return json.loads(path.read_text())["result"]
+    source = source_digest()
+    try:
+        known = json.loads(path.read_text())
+        if known["source"] == source:
+            return known["result"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or damaged
     with jax.default_matmul_precision(PRECISIONS[request.spec.precision]):
         result = _trained(request, report)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps({"spec": vars(request.spec), "result": result}, default=list) + "\n").encode())
+    record = {"spec": vars(request.spec), "source": source, "commit": code_commit(), "result": result}
+    write_atomically(path, (json.dumps(record, default=list) + "\n").encode())
     return result
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def code_commit() -> str:
+    """The lab's own commit, marked where files differ from it; "" outside a checkout."""
+    commit, dirty = git_commit(ROOT)
+    return f"{commit or ''}{' with changes' if dirty else ''}"
+
+
+def source_digest() -> str:
+    """Hash of the code that a trial follows from: the rules and the bench that trains them."""
+    files = sorted(file for room in ("algorithms", "lab") for file in (ROOT / room).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _trained(request: Request, report: Report) -> dict[str, Any]:

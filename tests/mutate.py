@@ -1,11 +1,11 @@
 """Does the suite notice a defect? `python -m tests.mutate [NAME ...]` plants one-line bugs and runs the tests.
 
 Each mutant changes one line of a rule or of the transport mechanism in a copy of the sources, and runs the tests that
-should notice. It is killed if one of them fails. One that survives is a hole in the suite, unless it is shown to be
-equivalent to the original: then it says so in the table. Exit code 1 if any other survives, 2 if a line to be changed
-is not found exactly once.
+should notice. It is killed if one of them fails; these tests are run without any defect first, since one that fails
+anyway notices nothing. A mutant that survives is a hole in the suite. Exit code 1 if any does, 2 if a line to be
+changed is not found exactly once or a test fails without a defect.
 
-    python -m tests.mutate              all mutants, a few minutes each core
+    python -m tests.mutate              all mutants; each takes up to a minute of a core, as does each set of tests
     python -m tests.mutate feedback     those of files whose name contains "feedback"
     python -m tests.mutate --list       what would be planted
 """
@@ -49,6 +49,10 @@ def main(words: list[str]) -> int:
             print(f"{mutant.file:<40} {mutant.defect}")
         return 0
     with ThreadPoolExecutor(WORKERS) as pool:
+        red = next(filter(None, pool.map(first_failure, sorted({mutant.tests for mutant in chosen}))), "")
+        if red:
+            print(f"nothing was tried: {red.partition(' ')[2]} fails without any defect")
+            return 2
         outcomes = []
         for outcome in pool.map(tried, chosen):
             outcomes.append(outcome)
@@ -64,21 +68,29 @@ def count(mutant: Mutant) -> int:
 
 
 def tried(mutant: Mutant) -> Outcome:
-    """Plant one defect in a copy of the sources and run its tests there."""
+    """Plant one defect and run its tests."""
+    failed = first_failure(mutant.tests, mutant)
+    return Outcome(mutant, bool(failed), failed or "no test failed")
+
+
+def first_failure(tests: tuple[str, ...], mutant: Mutant | None = None) -> str:
+    """The first of these tests that fails in a copy of the sources, with the defect, if any, in it; "" if none does."""
     with tempfile.TemporaryDirectory() as folder:
         for name in COPIED:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, Path(folder) / name)
-        file = Path(folder) / mutant.file
-        file.write_text(file.read_text().replace(mutant.line, mutant.instead))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "--no-header", *mutant.tests]
+        if mutant is not None:
+            file = Path(folder) / mutant.file
+            file.write_text(file.read_text().replace(mutant.line, mutant.instead))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "--no-header", *tests]
         environment = {**os.environ, "PYTHONPATH": folder, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{mutant.file}, {mutant.defect}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}")
-    return Outcome(mutant, done.returncode == 1, failed[0].split(" - ")[0] if failed else "no test failed")
+        what = f"{mutant.file}, {mutant.defect}" if mutant else " ".join(tests)
+        raise SystemExit(f"{what}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split(" - ")[0] if done.returncode else ""
 
 
 if __name__ == "__main__":

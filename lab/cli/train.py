@@ -67,6 +67,12 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     where = open_store(store)
     request = make_request(Wish(**said), recipe_files(where))
     check_fit(request)
+    if (chosen := request.chosen_by)["how"].startswith("recipe for another"):
+        click.echo(
+            f"No recipe of {request.rule.info.name} is for this network and data set: the learning rate is that for "
+            f"{chosen['arch']} on {chosen['data']}. `lab tune` finds its own.",
+            err=True,
+        )
     if dry_run:
         answer = {"run": run_id(request.spec), "spec": vars(request.spec), "chosen_by": request.chosen_by}
         if as_json:
@@ -93,17 +99,29 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
         print_json(answer)
     else:
         print_summary(answer, stored)
-    tolerance = request.rule.info.tolerance
-    if tolerance is not None and answer.get("residual", 0.0) > tolerance:
-        click.echo(
-            f"The phases did not come to rest: residual {answer['residual']:.2g} at the end, above {tolerance:g}. "
-            "Directions are those of an unfinished relaxation; give the rule more steps.",
-            err=True,
-        )
+    say_unsettled(folder, request.rule.info.tolerance)
     if answer["diverged"]:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
         click.echo(f"Some seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
         sys.exit(3)
+
+
+def say_unsettled(folder, tolerance: float | None) -> None:
+    """Say on stderr which phases had not come to rest at the end, in the seed that was furthest from it."""
+    from algorithms.equilibrium import NUDGED_TOLERANCE
+    from lab.summary import last_values
+
+    for metric, phases, most in (
+        ("residual", "phases", tolerance),
+        ("nudged_residual", "second phases", NUDGED_TOLERANCE),
+    ):
+        found = [value for value in last_values(folder, metric).values() if value is not None]
+        if most is not None and found and max(found) > most:
+            click.echo(
+                f"The {phases} did not come to rest: {metric} {max(found):.2g} at the end, above {most:g}. "
+                "Directions are those of an unfinished relaxation; give the rule more steps.",
+                err=True,
+            )
 
 
 def print_summary(answer: dict, stored: bool) -> None:

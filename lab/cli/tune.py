@@ -51,50 +51,56 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     from lab.device import prepare
 
     prepare(device)
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from lab.cli.progress import shown
     from lab.errors import UsageError
     from lab.fit import check_fit
+    from lab.optimizers import rates_of, with_rate
     from lab.recipes import Recipe, write_recipe
     from lab.request import Wish, make_request, make_rule
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import last_values, rule_name
-    from lab.tuning import GRIDS, at_the_edge, best, knob_of, search, trial, with_knob, with_rate
+    from lab.tuning import best, code_commit, knob_of, search, trial, with_setting
 
     where = open_store(store)
     asked = said.pop("rule")
     rule, call, _ = make_rule(asked)
     if trial_epochs < 1 or epochs < 1:
         raise UsageError("--trial-epochs and --epochs must be at least 1; a search needs training")
-    kind = rule.info.optimizer
-    rates = GRIDS[kind.partition("(")[0]] if grid is None else read_grid(grid)
-    costs: list[float] = []
+    if not rule.trains(make_request(Wish(rule=asked, **said), []).net):
+        raise UsageError(f"--rule {asked} trains nothing, so there is nothing to choose for it")
+    rates = rates_of(rule.info) if grid is None else read_grid(grid)
+    costs: dict[tuple[str, float], float | None] = {}
 
-    def wish(setting: str, rate: float, **more) -> Wish:
-        # Brackets keep other recipes from speaking for a trial.
-        call = with_knob(asked, setting)
-        return Wish(rule=call if "(" in call else f"{call}()", optimizer=with_rate(kind, rate), **(said | more))
+    def request_for(setting: str, rate: float, **more):
+        optimizer = with_rate(rule.info.optimizer, rate)
+        return make_request(Wish(rule=with_setting(asked, call, setting), optimizer=optimizer, **(said | more)), [])
 
     def attempt(setting: str, rate: float) -> float:
-        request = make_request(wish(setting, rate, epochs=trial_epochs), [])
+        request = request_for(setting, rate, epochs=trial_epochs)
         check_fit(request)
         with shown(f"{request.rule.info.name} {setting} at {rate:g}".replace("  ", " "), quiet) as report:
             result = trial(request, where.root / "tuning", report)
-        if result["cpu_seconds"] is not None:
-            costs.append(result["cpu_seconds"])
+        costs[setting, rate] = result["cpu_seconds"]
         found = result["validation_accuracy"]
         return round(sum(found) / len(found), 5)
 
+    accuracies: tuple[float, ...] = ()
     try:
-        trials = search(attempt, rates, knob_of(asked, rule.info))
+        trials, edge = search(attempt, rates, knob_of(asked, call, rule.info))
+        won = best(trials)
+        request = request_for(won.knob, won.rate, epochs=epochs)
+        if confirm:
+            confirming = request_for(won.knob, won.rate, epochs=epochs, seeds="5")
+            with shown(f"{request.rule.info.name}, confirming", quiet) as report:
+                folder = train_run(confirming, where, report)
+            accuracies = tuple(round(value, 4) for value in last_values(folder, "test_accuracy").values())
     except (Interrupted, KeyboardInterrupt):
         click.echo("Interrupted; what was tried is saved. The same command resumes it.", err=True)
         sys.exit(130)
-    won = best(trials)
-    request = make_request(wish(won.knob, won.rate, epochs=epochs), [])
-    tried = make_request(wish(won.knob, won.rate, epochs=trial_epochs), []).spec
+    tried = request_for(won.knob, won.rate, epochs=trial_epochs).spec
     recipe = Recipe(
         name=call if "(" in asked else rule_name(call),
         rule=request.spec.rule,
@@ -107,28 +113,40 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
         seeds=tried.seeds,
         trial_epochs=trial_epochs,
         train_size=tried.train_size,
-        edge=at_the_edge(trials),
-        command=shlex.join(["lab", *sys.argv[1:]]),
+        edge=edge,
+        command=command_given(),
         source=dict(tried.sources).get("rule", ""),
-        cpu_seconds=round(min(costs), 3) if costs else None,
+        commit=code_commit(),
+        test_accuracy=accuracies,
+        cpu_seconds=None if costs[won.knob, won.rate] is None else round(costs[won.knob, won.rate], 3),
     )
     path = save or where.root / "recipes.toml"
     write_recipe(path, recipe)
-    if confirm:
-        request = make_request(wish(won.knob, won.rate, epochs=epochs, seeds="5"), [])
-        with shown(f"{request.rule.info.name}, confirming", quiet) as report:
-            folder = train_run(request, where, report)
-        accuracies = tuple(round(value, 4) for value in last_values(folder, "test_accuracy").values())
-        recipe = replace(recipe, test_accuracy=accuracies, confirmed_by=recipe.command)
-        write_recipe(path, recipe)
     if as_json:
         print_json({"recipe": asdict(recipe), "file": str(path)})
         return
     rows = [[f"{t.rate:g}", t.knob, f"{100 * t.accuracy:.2f} %", "best" if t == won else ""] for t in trials]
     print_table(["learning rate", "setting", "validation accuracy", ""], rows, right={"learning rate"})
     if recipe.edge:
-        click.echo("The best rate lies at the edge of those tried; a better one may lie outside.", err=True)
+        click.echo("The best lies at the edge of the rates or settings tried; a better one may lie outside.", err=True)
     click.echo(f"wrote {path}")
+
+
+ELSEWHERE = ("store", "save", "device", "quiet", "as_json")
+"""Options that say where and how a search runs and what is printed, not what is searched."""
+
+
+def command_given() -> str:
+    """This command as it was given, without the options that change nothing in the recipe."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    words = ["lab", "tune"]
+    for option in context.command.params:
+        value = context.params[option.name]
+        if option.name not in ELSEWHERE and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
+    return shlex.join(words)
 
 
 def read_grid(text: str) -> tuple[float, ...]:

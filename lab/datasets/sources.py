@@ -51,14 +51,9 @@ def load(name: str) -> Dataset:
     Raises UsageError for a name that is neither known nor the user's own; NotFound for a known set that is not on this
     machine; LabError for a file that is damaged or not the published one. Every call reads the files anew.
     """
+    require_known(name)
     if name not in DATASETS:
-        if is_safe_name(name) and user_path(name).is_file():
-            return read_npz(name, user_path(name))
-        known = [*DATASETS, *user_sets()]
-        raise UsageError(
-            f"There is no data set '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}. "
-            "Add your own with `lab data add NAME FILE.npz`."
-        )
+        return read_npz(name, user_path(name))
     source = DATASETS[name]
     place = find(source)
     if place is None:
@@ -68,6 +63,17 @@ def load(name: str) -> Dataset:
             f"with {'these files' if len(source.files) > 1 else 'this file'}: {files}."
         )
     return read_known(source, place.paths)
+
+
+def require_known(name: str) -> None:
+    """Refuse a name that is neither a known data set's nor one of the user's own, with UsageError."""
+    if name in DATASETS or (is_safe_name(name) and user_path(name).is_file()):
+        return
+    known = [*DATASETS, *user_sets()]
+    raise UsageError(
+        f"There is no data set '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}. "
+        "Add your own with `lab data add NAME FILE.npz`."
+    )
 
 
 def find(source: Source) -> Place | None:

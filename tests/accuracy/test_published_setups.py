@@ -1,4 +1,4 @@
-"""Published set-ups, as near as the lab comes to them: `make test-slow`. docs/published.md says what was found.
+"""Published set-ups, as near as the lab comes to them: `make test-slow`.
 
 Networks, optimisers, batches and budgets are the papers' where the lab has them; what differs stands beside each row.
 Two seeds, since the networks are wide: enough for a mean within a tenth of a percent, not for an interval.

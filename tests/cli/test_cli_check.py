@@ -1,6 +1,10 @@
 """`lab check rule`: what it says of sound rules, of defects a user may plant, and of rules that learn nothing."""
 
+import json
+
 import pytest
+
+from lab.check import ALLOWANCES
 
 SOUND = """
 import jax
@@ -30,6 +34,7 @@ def failed(stdout: str) -> set[str]:
 
 
 def test_a_rule_that_climbs_is_found_by_what_it_does_not_learn(here, ask):
+    (here / "mine.py").write_text(SOUND.replace('"mine"', '"shuffled"'))  # whose allowance is not for user files
     done = ask("check", "rule", "./mine.py(sign=-1)", code=1)
     assert failed(done.stdout) == {"learns", "beats frozen"}
     assert len(done.stdout.splitlines()) == 7
@@ -44,11 +49,67 @@ def test_secret_draws_and_a_block_that_never_learns_are_found_by_their_checks(he
     (here / "mine.py").write_text(stuck.replace("g), state", "g)\n        return {**d, 'dense1': g['dense1']}, state"))
     done = ask("check", "rule", "./mine.py", code=1)
     assert {"is pure", "trains what it says"} <= failed(done.stdout)
-    assert "moved" not in done.stdout
-    assert "stood still" in done.stdout
+    assert "dense1.bias does not learn: it stood still, with seed 0 at rate 0.003" in done.stdout
 
 
-def test_what_does_not_run_is_blamed_in_one_line(here, refuse):
+def test_a_zero_kernel_and_numbers_of_numpy_are_found_by_their_checks(here, ask):
+    dead = "        g['dense2']['kernel'] = 0 * g['dense2']['kernel']\n        return jax"
+    source = "import numpy\n" + SOUND.replace("        return jax", dead)
+    (here / "mine.py").write_text(source.replace("sign * x", "x + 1e-3 * numpy.random.default_rng().normal()"))
+    done = ask("check", "rule", "./mine.py", code=1)
+    assert "is pure" in failed(done.stdout)
+    (here / "mine.py").write_text(source)
+    done = ask("check", "rule", "./mine.py", code=1)
+    assert failed(done.stdout) == {"trains what it says"}
+    assert "dense2.kernel does not learn: its direction stayed zero" in done.stdout
+
+
+def test_what_is_raised_is_a_finding_with_its_line_and_stops_no_other_check(here, answer):
     (here / "mine.py").write_text(SOUND.replace("sign * x", "sign * y"))
-    message = refuse(1, "check", "rule", "./mine.py")
-    assert "does not run (keeps form): NameError" in message
+    found = answer("check", "rule", "./mine.py", code=1)
+    assert not found["passed"]
+    assert {check["check"]: check["passed"] for check in found["checks"]} == {
+        "keeps form": False,
+        "is pure": False,
+        "starts like bp": True,
+        "trains what it says": False,
+        "alone as together": False,
+        "learns": False,
+        "beats frozen": False,
+    }
+    seen = {check["seen"] for check in found["checks"] if not check["passed"]}
+    assert seen == {"mine.py, line 11: NameError: name 'y' is not defined"}
+
+
+def test_what_a_rule_prints_goes_to_stderr(here, ask):
+    chatty = "        print('traced')\n        jax.debug.print('ran')\n        loss, g"
+    (here / "mine.py").write_text(SOUND.replace("        loss, g", chatty))
+    done = ask("check", "rule", "./mine.py", "--arch", "mlp(4)", "--json", code=1)
+    assert list(json.loads(done.stdout)) == ["schema", "rule", "arch", "allowed", "passed", "checks"]
+    assert {"traced", "ran"} <= set(done.stderr.splitlines())
+
+
+def test_a_network_for_images_is_asked_everything_but_learning(here, ask, answer):
+    found = answer("check", "rule", "./mine.py", "--arch", "conv(2,kernel=9,pool=4,dense=())")
+    assert found["arch"] == "conv(2, dense=(), kernel=9, pool=4, act='relu')"
+    excused = [check["check"] for check in found["checks"] if check["seen"].startswith("does not apply: ")]
+    assert excused == ["learns", "beats frozen"]
+    assert found["checks"][3]["seen"] == "conv1, output"
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "code", "said"),
+    [
+        ("pepita", "conv(2)", 1, "pepita is not defined for"),
+        ("fa", "mlp()", 2, "has no hidden layer"),
+        ("fa", "mpl(16)", 2, "Did you mean 'mlp'?"),
+    ],
+)
+def test_a_network_that_cannot_be_checked_is_refused_in_one_line(refuse, name, arch, code, said):
+    assert said in refuse(code, "check", "rule", name, "--arch", arch)
+
+
+def test_what_a_rule_of_the_lab_is_allowed_is_said(ask):
+    done = ask("check", "rule", "shuffled")
+    assert done.stderr == f"shuffled(loss='ce') is allowed this: {ALLOWANCES['shuffled'].why}\n"
+    assert f"learns               does not apply: {ALLOWANCES['shuffled'].why}" in done.stdout

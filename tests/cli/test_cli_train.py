@@ -89,6 +89,29 @@ def test_all_diverged_cannot_be_compared_but_says_so(ask, runs):
     assert "undefined" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("ep", []),
+        # In two sweeps the first, from zero, makes most of the way; one sweep of the second phases makes all of it.
+        ("ep(free_steps=2,nudged_steps=1)", ["The phases", "The second phases"]),
+        ("ep(nudged_steps=1)", ["The second phases"]),
+        ("chl(clamped_steps=1)", ["The second phases"]),
+        ("fpc", []),
+        ("fpc(steps=2,rate=0.1)", ["The phases"]),
+    ],
+)
+def test_phases_that_did_not_come_to_rest_are_reported(rule, said, ask, tiny, tmp_path):
+    options = ("--arch", "mlp(8,act=hard_sigmoid)", "--epochs", "0", "--seeds", "2", "--store", tmp_path)
+    lines = ask("train", *tiny, "--rule", rule, *options, "--quiet").stderr.splitlines()
+    assert [line.partition(" did not come to rest: ")[0] for line in lines] == said
+    if rule == "fpc(steps=2,rate=0.1)":
+        # The error of the one hidden block goes a tenth of its way at a time: .9² of it is left.
+        assert "rest: residual 0.81 at the end, above 0.01. Directions are those of an unfinished relax" in lines[0]
+    if "nudged_steps=1" in rule:
+        assert "rest: nudged_residual 1 at the end, above 0.1. Directions are those of an unfinished" in lines[-1]
+
+
 def test_two_processes_and_one_run(refuse, tiny, tmp_path, process):
     """The second is told who has it; the first does not notice."""
     slow = "import lab.runner\nbefore = lab.runner._Training.run\n"

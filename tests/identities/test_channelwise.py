@@ -8,7 +8,7 @@ from by_hand import SLOPE, assert_close, numpy_tree, same_bits, small_mlp, softm
 
 from algorithms import RULES, Batch, RuleError
 from algorithms.channelwise import competition, group_goodness, groups_of, of_each_class
-from lab.networks import conv, mlp
+from lab.networks import conv, mlp, resnet
 
 cwc = RULES["cwc"]
 KEY = jax.random.key(0)
@@ -169,6 +169,12 @@ def test_a_network_without_a_hidden_layer_is_refused_with_what_would_work():
     net = mlp()((1, 9, 1), 3)
     with pytest.raises(RuleError, match=r"cwc needs at least one hidden layer.*mlp"):
         cwc().init(KEY, net, net.init(KEY), Batch(jnp.zeros((2, 1, 9, 1)), jnp.zeros(2, jnp.int32)))
+
+
+def test_a_network_that_normalises_by_the_batch_is_refused_with_what_would_work():
+    net = resnet(4, blocks=1, norm="batch")((8, 8, 1), 3)
+    with pytest.raises(RuleError, match=r"cwc is not defined for batch normalisation.*residual1.*use norm=group"):
+        cwc().init(KEY, net, {}, Batch(jnp.zeros((2, 8, 8, 1)), jnp.zeros(2, jnp.int32)))
 
 
 def test_an_unknown_evaluation_is_refused():

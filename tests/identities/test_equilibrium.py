@@ -99,6 +99,17 @@ def test_contrastive_hebbian_by_hand(x64):
     assert_close((*read.hidden, read.scores), free[1:], rtol=1e-10)
 
 
+def test_each_phase_of_contrastive_hebbian_learning_has_a_length_of_its_own(x64):
+    net, params, batch = settling()
+    one_free, one_clamped = (RULES["chl"](free_steps=free, clamped_steps=60 // free) for free in (1, 60))
+    # One sweep upwards from zero hears nothing from above: it is an ordinary forward pass.
+    plain = RULES["bp"]().forward(net, params, {}, batch.x)
+    assert_close(one_free.forward(net, params, {}, batch.x), plain)
+    assert distance(one_clamped.forward(net, params, {}, batch.x).scores, plain.scores) > 1e-3
+    residuals = [learn(rule, net, params, batch)[2]["nudged_residual"] for rule in (one_free, one_clamped)]
+    assert residuals == [pytest.approx(0, abs=1e-12), pytest.approx(1, rel=1e-12)]  # the only step is the whole way
+
+
 @cache
 def slopes_of(act, feedback):
     """`nudged -> distance` to the gradient by autodiff through the free phase; one program for all nudges."""

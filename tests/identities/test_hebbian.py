@@ -27,7 +27,7 @@ def readout_direction(block, h, y):
 @pytest.mark.parametrize("power", [0.5, 0.0])
 @pytest.mark.parametrize("act", ["relu", "tanh"])
 def test_softhebb_by_hand(act, power, x64):
-    # dw_k = r_k y_k (x - u_k w_k), sample by sample; the next layer sees f(u - mean u), scaled to rms 1.
+    # dw_k = r_k y_k (x - (w_k x) w_k), sample by sample; the next layer sees f(u - mean u), u = W x + b, at rms 1.
     net, params, batch = small_mlp(4, 6, act=act)
     W, h = numpy_tree(params), np.asarray(batch.x).reshape(6, -1)
     expected, hidden = {}, []
@@ -40,7 +40,7 @@ def test_softhebb_by_hand(act, power, x64):
         for n in range(6):
             for k in range(w.shape[1]):
                 rate = abs(np.linalg.norm(w[:, k]) - 1) ** power
-                grown[:, k] += rate * y[n, k] * (x[n] - u[n, k] * w[:, k]) / 6
+                grown[:, k] += rate * y[n, k] * (x[n] - (u[n, k] - b[k]) * w[:, k]) / 6
         expected[name] = {"kernel": -grown, "bias": softmax(0.7 * b[None])[0] - y.mean(0)}
         h = SLOPE[act][0](u - u.mean(1, keepdims=True))
         hidden.append(h)
@@ -107,18 +107,18 @@ def descend(rule, net, params, batch, rate, steps):
 
 
 def test_softhebb_brings_every_weight_vector_to_length_one(x64):
-    # Fixed point: E[y_k x] = E[y_k u_k] w_k; multiplied by w_k this is |w_k|² = 1 without bias, and that is all that is
-    # left of the bias here, since it is held at zero. Convergence is exponential with power = 0.
+    # Fixed point: E[y_k x] = E[y_k u_k] w_k with u_k = w_k x; multiplied by w_k this is |w_k|² = 1, whatever the bias.
+    # It is held here, since a unit that no longer wins keeps its length. Convergence is exponential with power = 0.
     net, params, batch = small_mlp(4, n=40, inputs=6, act="relu", seed=4)
     rule = RULES["softhebb"](temperature=1.0, power=0.0)
-    params = {**params, "dense1": {"kernel": params["dense1"]["kernel"], "bias": jnp.zeros(4)}}
+    bias = jnp.array([0.3, -0.2, 0.1, 0.0])
 
-    def step(_, params):
-        W = params["dense1"]["kernel"] - 0.1 * grads(rule, net, params, batch)["dense1"]["kernel"]
-        return {**params, "dense1": {"kernel": W, "bias": jnp.zeros(4)}}
+    def step(_, W):
+        here = {**params, "dense1": {"kernel": W, "bias": bias}}
+        return W - 0.1 * grads(rule, net, here, batch)["dense1"]["kernel"]
 
     before = np.linalg.norm(params["dense1"]["kernel"], axis=0)
-    W = jax.lax.fori_loop(0, 3000, step, params)["dense1"]["kernel"]
+    W = jax.lax.fori_loop(0, 3000, step, params["dense1"]["kernel"])
     assert (np.abs(before - 1) > 0.1).all()
     np.testing.assert_allclose(np.linalg.norm(W, axis=0), 1, atol=1e-6)
 

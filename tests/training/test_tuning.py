@@ -4,59 +4,108 @@ import math
 
 import pytest
 
-from lab.request import Wish, make_request
+from lab.errors import UsageError
+from lab.optimizers import RATES as ALL_RATES
+from lab.optimizers import rates_of, with_rate
+from lab.request import Wish, make_request, make_rule
 from lab.runner import train
 from lab.summary import last_values
-from lab.tuning import GRIDS, WIDENINGS, Trial, at_the_edge, best, search, trial, with_knob, with_rate
+from lab.tuning import WIDENINGS, Knob, Trial, best, knob_of, search, trial, with_setting
 
-RATES = GRIDS["adam"]
+RATES = ALL_RATES["adam"]
+SCALE = Knob("scale", 1.0, (0.5, 2.0))
 
 
-def peak(at: float, width: float = 1.0):
-    """An accuracy that falls off on both sides of one rate; the knob `scale=2` adds a hundredth."""
-    return lambda setting, rate: math.exp(-((math.log10(rate / at) / width) ** 2)) + 0.01 * (setting == "scale=2")
+def peak(at: float, width: float = 1.0, best_scale: float = 1.0):
+    """An accuracy that falls off on both sides of one rate, and on both sides of one scale."""
+
+    def accuracy(setting: str, rate: float) -> float:
+        scale = float(setting.partition("=")[2] or 1)
+        return math.exp(-((math.log10(rate / at) / width) ** 2) - 0.01 * math.log(scale / best_scale) ** 2)
+
+    return accuracy
 
 
 def test_six_rates_then_two_beside_the_best():
-    trials = search(peak(1.2e-3), RATES, None)
+    trials, edge = search(peak(1.2e-3), RATES, None)
     assert [t.rate for t in trials[:6]] == list(RATES)
     assert [t.rate for t in trials[6:]] == [0.00058, 0.0017]  # a third of a decade apart: 1e-3 times 3^(±1/2)
     assert best(trials).rate == 1e-3
-    assert not at_the_edge(trials)
+    assert not edge
 
 
 def test_a_knob_takes_the_place_of_the_two_and_no_rule_gets_more_trials():
-    trials = search(peak(3e-3), RATES, ("scale", (0.5, 2)))
-    assert [(t.knob, t.rate) for t in trials[6:]] == [("scale=0.5", 3e-3), ("scale=2", 3e-3)]
-    assert best(trials) == trials[-1]
-    assert len(trials) == len(search(peak(3e-3), RATES, None)) == 8
+    trials, edge = search(peak(3e-3), RATES, SCALE)
+    assert [(t.knob, t.rate) for t in trials[6:]] == [("scale=0.5", 3e-3), ("scale=2.0", 3e-3)]
+    assert best(trials) == trials[3]
+    assert not edge
+    assert len(trials) == len(search(peak(3e-3), RATES, None).trials) == 8
 
 
 @pytest.mark.parametrize(("at", "tried"), [(5e-2, [0.09]), (8e-5, [3e-5])])
 def test_a_best_rate_at_the_end_of_the_range_widens_it(at, tried):
-    trials = search(peak(at), RATES, None)
+    trials, edge = search(peak(at), RATES, None)
     assert [t.rate for t in trials[6:-2]] == tried
-    assert not at_the_edge(trials)
+    assert not edge
+
+
+def test_a_best_knob_at_the_end_of_its_range_widens_it():
+    trials, edge = search(peak(3e-3, best_scale=3.0), RATES, SCALE)
+    assert [t.knob for t in trials[6:]] == ["scale=0.5", "scale=2.0", "scale=4.0", "scale=8.0"]
+    assert best(trials).knob == "scale=4.0"
+    assert not edge
+    whole = search(lambda setting, rate: -rate + 0.1 * (setting == "steps=300"), RATES[:2], Knob("steps", 1000, (300,)))
+    assert [t.knob for t in whole.trials if t.knob] == ["steps=300", "steps=90"]  # 300 · 300 / 1000, a whole number
 
 
 def test_an_optimum_beyond_all_widening_is_reported():
-    trials = search(lambda setting, rate: rate, RATES, ("scale", (0.5, 2)))
+    trials, edge = search(lambda setting, rate: rate, RATES, SCALE)
     assert len(trials) == 8 + WIDENINGS
-    assert at_the_edge(trials)
+    assert edge
+    trials, edge = search(peak(3e-3, best_scale=1000.0), RATES, SCALE)
+    assert len(trials) == 8 + WIDENINGS
+    assert edge
 
 
-def test_of_equals_the_first_tried_wins_and_a_setting_needs_no_rate_beside_it():
+def test_a_knob_that_goes_no_further_is_no_edge():
+    def attempt(setting, rate):
+        value = float(setting.partition("=")[2] or 0.9)
+        if value > 1:
+            raise UsageError("beta must be at most 1")
+        return value - abs(math.log(rate / 1e-3))
+
+    trials, edge = search(attempt, RATES, Knob("beta", 0.9, (0.5, 0.99)))
+    assert best(trials).knob == "beta=0.99"
+    assert len(trials) == 8
+    assert not edge
+
+
+def test_of_equals_the_first_tried_wins():
     assert best([Trial("", 0.1, 0.5), Trial("", 0.3, 0.5)]).rate == 0.1
-    # The knob's trials share the best rate: they must not make it look like an edge.
-    assert not at_the_edge([Trial("", 0.1, 0.5), Trial("", 0.3, 0.7), Trial("", 1.0, 0.6), Trial("k=1", 0.3, 0.8)])
 
 
-def test_call_strings_with_a_rate_and_with_a_knob():
+def test_call_strings_with_a_rate_and_with_a_setting():
     assert with_rate("adam", 3e-4) == "adam(0.0003)"
     assert with_rate("sgd(momentum=0.9)", 0.1) == "sgd(0.1, momentum=0.9)"
-    assert with_knob("fa", "") == "fa"
-    assert with_knob("fa", "scale=0.5") == "fa(scale=0.5)"
-    assert with_knob("./my_rule.py(a=1)", "b=2") == "./my_rule.py(b=2, a=1)"
+    call = "my_rule(a=1, loss='ce')"
+    assert with_setting("./my_rule.py(1)", call, "") == "./my_rule.py(a=1, loss='ce')"
+    assert with_setting("./my_rule.py", call, "a=2.5") == "./my_rule.py(a=2.5, loss='ce')"
+
+
+@pytest.mark.parametrize(("asked", "searched"), [("kp", True), ("kp(loss=mse)", True), ("kp(0.001)", False)])
+def test_a_knob_that_the_user_sets_is_not_searched_for(asked, searched):
+    rule, call, _ = make_rule(asked)
+    knob = knob_of(asked, call, rule.info)
+    assert (knob is not None) == searched
+    if searched:
+        assert (knob.name, knob.default) == ("decay", 1e-4)
+
+
+def test_rates_are_the_optimisers_unless_the_rule_says_its_own():
+    assert rates_of(make_rule("fa")[0].info) == RATES
+    es = rates_of(make_rule("es")[0].info)
+    assert len(es) == 6
+    assert math.log10(es[-1] / es[0]) == pytest.approx(math.log10(RATES[-1] / RATES[0]))  # as wide as everybody's
 
 
 def test_a_trial_is_the_run_it_stands_for_and_is_made_once(ask, store, tmp_path):
@@ -68,6 +117,12 @@ def test_a_trial_is_the_run_it_stands_for_and_is_made_once(ask, store, tmp_path)
     (file,) = (tmp_path / "tuning").iterdir()
     file.write_text(file.read_text().replace(str(found["cpu_seconds"]), "77.0"))
     assert trial(request, tmp_path / "tuning", lambda progress: None)["cpu_seconds"] == 77.0
+    # Neither a damaged file nor what other code has found is believed.
+    for text in ("{", file.read_text().replace('"source": "', '"source": "0')):
+        file.write_text(text)
+        again = trial(request, tmp_path / "tuning", lambda progress: None)
+        assert again["validation_accuracy"] == found["validation_accuracy"]
+        assert again["cpu_seconds"] != 77.0
 
 
 def test_a_recipe_speaks_for_a_bare_name_only(tmp_path):
@@ -88,6 +143,8 @@ def test_a_recipe_speaks_for_a_bare_name_only(tmp_path):
     plain = make_request(Wish(rule="fa()", batch=10, **said), [path])
     assert plain.spec.rule.startswith("fa(scale=1.0")
     assert (plain.spec.epochs, plain.chosen_by["how"]) == (20, "default")
-    wider = make_request(Wish(rule="fa", data="blobs", arch="mlp(9)"), [path])
+    wider = make_request(Wish(rule="fa", data="blobs", arch="mlp(9)", batch=10), [path])
     assert wider.chosen_by["how"] == "recipe for another network or data set"
-    assert wider.spec.rule.startswith("fa(scale=0.5")
+    # Another network's recipe lends its rate, and nothing else.
+    assert wider.spec.optimizer.startswith("adam(learning_rate=0.02")
+    assert (wider.spec.rule[:12], wider.spec.epochs) == ("fa(scale=1.0", 20)

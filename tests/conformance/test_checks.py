@@ -1,0 +1,99 @@
+"""Each check fails on the defect that it is there for; the rule without it, which is bp, passes all of them."""
+
+import jax
+import numpy as np
+import pytest
+
+from algorithms import RULES
+from lab.check import ALLOWANCES, CHECKS, EPOCHS, Allowance, Broken, Subject, default_arch, network_of
+from lab.streams import RULE, stream
+
+
+def with_zero(pseudo, block, tensor, where=True):
+    """A direction that is zero for one tensor."""
+    return {**pseudo, block: {**pseudo[block], tensor: jax.numpy.where(where, 0, pseudo[block][tensor])}}
+
+
+def zero_kernel(rule):
+    """The bias beside it learns, and decay moves the kernel."""
+
+    def grads(*args):
+        pseudo, state, metrics = rule.grads(*args)
+        return with_zero(pseudo, "dense2", "kernel"), state, metrics
+
+    return rule._replace(grads=grads)
+
+
+def zero_kernel_of_seed_1(rule):
+    """The other seed moves all that it says it trains."""
+
+    def init(key, net, params, example):
+        del net, params, example
+        return {"off": jax.random.key_data(key)}
+
+    def grads(key, net, params, state, batch):
+        pseudo, state, metrics = rule.grads(key, net, params, state, batch)
+        seed_1 = jax.random.key_data(stream(1, RULE))
+        return with_zero(pseudo, "dense2", "kernel", (state["off"] == seed_1).all()), state, metrics
+
+    return rule._replace(grads=grads, init=init)
+
+
+def nudge_hidden_blocks(rule):
+    """Only the readout is said to learn, and the others are moved behind the optimiser's back."""
+
+    def follow(updates, params, state):
+        del params
+        return jax.tree.map(lambda u: u + 0.001, updates), state
+
+    return rule._replace(follow=follow, trains=lambda net: ("output",))
+
+
+def host_noise(rule):
+    """NumPy draws while the rule is traced: a constant ever after."""
+
+    def grads(*args):
+        pseudo, state, metrics = rule.grads(*args)
+        return jax.tree.map(lambda g: g + np.random.default_rng().normal(), pseudo), state, metrics
+
+    return rule._replace(grads=grads)
+
+
+def host_noise_at_the_start(rule):
+    """Feedback weights that no seed brings back."""
+    return rule._replace(init=lambda *args: {"B": jax.numpy.array(np.random.default_rng().normal())})
+
+
+DEFECTS = {
+    zero_kernel: ("trains what it says", "dense2.kernel does not learn: its direction stayed zero, with seed 0"),
+    zero_kernel_of_seed_1: (
+        "trains what it says",
+        "dense2.kernel does not learn: its direction stayed zero, with seed 1",
+    ),
+    nudge_hidden_blocks: ("trains what it says", "dense1.bias moved, and the rule does not say that it trains it"),
+    host_noise: ("is pure", "compiled anew it gave other bits"),
+    host_noise_at_the_start: ("is pure", "init gave another state"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_defect_is_found_by_its_check(defect):
+    check, said = DEFECTS[defect]
+    bp = RULES["bp"]()
+    with pytest.raises(Broken, match=said):
+        CHECKS[check](Subject(defect(bp), network_of(default_arch(bp))[0]))
+
+
+def test_the_frozen_network_trains_as_long_as_the_rule_beside_it(monkeypatch):
+    trained = []
+    monkeypatch.setattr(Subject, "accuracies", property(lambda s: trained.append(s.epochs) or np.ones((3, 2))))
+    bp = RULES["bp"]()
+    with pytest.raises(Broken, match="no credit is assigned"):
+        CHECKS["beats frozen"](Subject(bp, network_of(default_arch(bp))[0], Allowance(patience=7)))
+    assert trained == [7 * EPOCHS, 7 * EPOCHS]
+
+
+def test_rules_that_are_allowed_something_are_those_of_the_lab():
+    assert set(ALLOWANCES) <= set(RULES)
+    assert all(allowance.why for allowance in ALLOWANCES.values())
+    assert {check for allowance in ALLOWANCES.values() for check in allowance.excused} <= set(CHECKS)
