@@ -258,7 +258,8 @@ def ep(
         points: N of the holomorphic variant, at least 2; 2 is the centred variant. The others have none.
         feedback: gamma, above 0 and at most 1, the paper's. It is the symmetric network with sqrt(gamma) W in place
             of W, in other units: below 1 it keeps the coupling of the common initial weights from making several
-            minima.
+            minima. At 1 sweeps contract slowly and want some 100 free and 50 nudged steps, more than the residuals
+            of the default numbers let see.
         free_steps: T1, sweeps of the free phase over all layers, from zero.
         nudged_steps: T2, sweeps of the second phases, from the end of the free phase.
 

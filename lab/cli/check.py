@@ -42,7 +42,8 @@ def rule(name, arch, as_json) -> None:
     from lab.device import prepare
 
     prepare("cpu")
-    from lab.check import ALLOWANCES, NONE, Subject, check_rule, default_arch, network_of
+    from lab.check import check_rule
+    from lab.check_subject import ALLOWANCES, NONE, Subject, default_arch, network_of
     from lab.request import make_rule
 
     made, call, sources = make_rule(name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-TINY = ("--data", "tiny", "--arch", "mlp(8)", "--epochs", "1", "--batch", "50")
+TINY = ("--data", "tiny", "--arch", "mlp(8)", "--epochs", "1", "--batch", "50", "--optimizer", "adam(0.001)")
 """What makes a training of a second or two."""
 
 

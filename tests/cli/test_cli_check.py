@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.check import ALLOWANCES
+from lab.check_subject import ALLOWANCES
 
 SOUND = """
 import jax
@@ -52,18 +52,6 @@ def test_secret_draws_and_a_block_that_never_learns_are_found_by_their_checks(he
     assert "dense1.bias does not learn: it stood still, with seed 0 at rate 0.003" in done.stdout
 
 
-def test_a_zero_kernel_and_numbers_of_numpy_are_found_by_their_checks(here, ask):
-    dead = "        g['dense2']['kernel'] = 0 * g['dense2']['kernel']\n        return jax"
-    source = "import numpy\n" + SOUND.replace("        return jax", dead)
-    (here / "mine.py").write_text(source.replace("sign * x", "x + 1e-3 * numpy.random.default_rng().normal()"))
-    done = ask("check", "rule", "./mine.py", code=1)
-    assert "is pure" in failed(done.stdout)
-    (here / "mine.py").write_text(source)
-    done = ask("check", "rule", "./mine.py", code=1)
-    assert failed(done.stdout) == {"trains what it says"}
-    assert "dense2.kernel does not learn: its direction stayed zero" in done.stdout
-
-
 def test_what_is_raised_is_a_finding_with_its_line_and_stops_no_other_check(here, answer):
     (here / "mine.py").write_text(SOUND.replace("sign * x", "sign * y"))
     found = answer("check", "rule", "./mine.py", code=1)
@@ -84,7 +72,7 @@ def test_what_is_raised_is_a_finding_with_its_line_and_stops_no_other_check(here
 def test_what_a_rule_prints_goes_to_stderr(here, ask):
     chatty = "        print('traced')\n        jax.debug.print('ran')\n        loss, g"
     (here / "mine.py").write_text(SOUND.replace("        loss, g", chatty))
-    done = ask("check", "rule", "./mine.py", "--arch", "mlp(4)", "--json", code=1)
+    done = ask("check", "rule", "./mine.py", "--arch", "mlp(4)", "--json")
     assert list(json.loads(done.stdout)) == ["schema", "rule", "arch", "allowed", "passed", "checks"]
     assert {"traced", "ran"} <= set(done.stderr.splitlines())
 

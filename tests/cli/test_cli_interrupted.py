@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-LONG = ("--data", "tiny", "--arch", "mlp(8)", "--batch", "50", "--epochs", "150", "--rule", "bp", "--seeds", "2")
+LONG = (
+    *("--data", "tiny", "--arch", "mlp(8)", "--optimizer", "adam(0.001)", "--batch", "50", "--epochs", "150"),
+    *("--rule", "bp", "--seeds", "2"),
+)
 EAGER = "import lab.runner\nlab.runner.SAVE_EVERY = 0.0"
 """Saves after every stretch of training, so that a kill at any time finds something saved."""
 

@@ -4,7 +4,7 @@ from functools import cache
 
 from algorithms import RULES
 from lab.callstring import build
-from lab.check import ALLOWANCES, NONE, Subject, default_arch, network_of
+from lab.check_subject import ALLOWANCES, NONE, Subject, default_arch, network_of
 from lab.networks import ARCHITECTURES
 from lab.rule_pages import NETWORKS, network_for, refusal
 

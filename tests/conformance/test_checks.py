@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from algorithms import RULES
-from lab.check import ALLOWANCES, CHECKS, EPOCHS, Allowance, Broken, Subject, default_arch, network_of
+from lab.check import CHECKS, Broken
+from lab.check_subject import ALLOWANCES, EPOCHS, Allowance, Subject, default_arch, network_of
 from lab.streams import RULE, stream
 
 
