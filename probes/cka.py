@@ -45,6 +45,7 @@ def linear_cka() -> PairProbe:
         metric=False,
         invariances=ROTATION_SCALE_SHIFT,
         convention="linear kernel, biased HSIC, columns centred; arccos of it is a metric, it itself is not",
+        cost="min(n·d², n²·d)",
         traps="Unrelated representations score about d/(n+d): with fewer stimuli than units it is high by "
         "construction. Quadratic in variance, so the largest principal components decide it. " + CLASS_TRAP,
         null_mean=_gaussian_null,
@@ -65,7 +66,7 @@ def linear_cka() -> PairProbe:
         prepare=prepare,
         value=value,
         permute=lambda a, order: (a[0][order],),
-        matrix=lambda a: a[0] @ a[0].T,
+        matrix=lambda a, rows, columns: a[0][rows] @ a[0][columns].T,
     )
 
 
@@ -103,6 +104,7 @@ def debiased_cka() -> PairProbe:
         metric=False,
         invariances=ROTATION_SCALE_SHIFT,
         convention="linear kernel, Song's unbiased HSIC in numerator and denominator; the ratio keeps a bias of O(1/n)",
+        cost="min(n·d², n²·d)",
         traps="Can be slightly negative: that means unrelated, not opposed. Resampling stimuli with replacement "
         "brings the diagonal back in. " + CLASS_TRAP,
         null_mean=lambda n, d1, d2: 0.0,
@@ -124,12 +126,12 @@ def debiased_cka() -> PairProbe:
     def value(a: tuple, b: tuple) -> float:
         return min(1.0, max(-1.0, _hsic_u(*a, *b)))
 
-    def matrix(a: tuple) -> np.ndarray:
+    def matrix(a: tuple, rows: slice, columns: slice) -> np.ndarray:
         x, k = a
         n = len(k)
-        u = x @ x.T
-        u += (k[:, None] + k[None, :]) / (n - 2) - k.sum() / ((n - 1) * (n - 2))
-        np.fill_diagonal(u, 0.0)
+        u = x[rows] @ x[columns].T
+        u += (k[rows, None] + k[None, columns]) / (n - 2) - k.sum() / ((n - 1) * (n - 2))
+        u[np.arange(n)[rows, None] == np.arange(n)[None, columns]] = 0.0
         return u
 
     return pair_probe(

@@ -75,6 +75,7 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
         invariances=frozenset({"permutation", "isotropic-scaling", "translation"}),
         convention=f"{folds} stratified folds dealt out in row order, features standardised on training folds, "
         "strength chosen inside the training folds",
+        cost="folds·n·d·min(n, d)",
         traps="Random features of enough width decode well: read the untrained network beside it. Says what could be "
         "read out, not what the network uses. Folds follow row order: stimuli that come in correlated runs need "
         "shuffling first.",

@@ -51,6 +51,7 @@ def mutual_knn(k: int = 10) -> PairProbe:
         metric=False,
         invariances=frozenset({"permutation", "orthogonal", "isotropic-scaling"}),
         convention=f"k = {k}, cosine, rows not centred, a stimulus is not its own neighbour, ties go to the lower row",
+        cost="n²·d",
         traps="Chance is k/(n−1), so values at different n or k do not compare. Representations that share only "
         "classes agree at k/(class size − 1): read the within-class null. A row of zeros has cosine 0 with every "
         "other, so its neighbours come from the tie rule; so do those of duplicated rows, which also makes the value "
@@ -73,5 +74,5 @@ def mutual_knn(k: int = 10) -> PairProbe:
         prepare=prepare,
         value=lambda a, b: float(np.count_nonzero(a[0] & b[0])) / (len(a[0]) * k),
         permute=lambda a, order: (a[0][order][:, order],),
-        matrix=lambda a: a[0] / math.sqrt(len(a[0]) * k),
+        matrix=lambda a, rows, columns: a[0][rows, columns] / math.sqrt(len(a[0]) * k),
     )

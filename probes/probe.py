@@ -48,6 +48,7 @@ class ProbeInfo:
             act on the units, "translation" adds one vector to every row, "invertible-linear" is X → XA.
         convention: the choices that other codes make differently.
         traps: known ways of being misled by this number.
+        cost: arithmetic for one pair (or one representation) in big-O of n stimuli and d units.
         null_mean: (n, d1, d2) → expected value for independent representations, None when no closed form is known.
         params: the settings it was made with.
     """
@@ -64,6 +65,7 @@ class ProbeInfo:
     invariances: frozenset[str]
     convention: str
     traps: str
+    cost: str
     null_mean: Callable[[int, int, int], float] | None = None
     params: tuple[tuple[str, Any], ...] = ()
 
@@ -104,15 +106,17 @@ class PairProbe(NamedTuple):
     prepare: X (n×d) → Prepared. Validates, centres, normalises: once per representation.
     value:   (Prepared, Prepared) → float or Undefined.
     permute: (Prepared, order) → what `prepare(X[order])` gives, up to rounding, at the cost of an indexing.
-    matrix:  Prepared → M (n×n, float64) with value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; Undefined when the representation
-             is; the field itself is None when the probe is no inner product.
+    matrix:  (Prepared, rows, columns) → that part of a symmetric M (n×n, float64) with
+             value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; rows and columns are slices, all by default. Undefined when the
+             representation is; the field itself is None when the probe is no inner product. All pairs of many
+             networks, and their nulls, follow from it as matrix products.
     """
 
     info: ProbeInfo
     prepare: Callable[[Any], Prepared]
     value: Callable[[Prepared, Prepared], float | Undefined]
     permute: Callable[[Prepared, Any], Prepared]
-    matrix: Callable[[Prepared], np.ndarray | Undefined] | None = None
+    matrix: Callable[..., np.ndarray | Undefined] | None = None
 
 
 class SingleProbe(NamedTuple):
@@ -143,7 +147,7 @@ def pair_probe(
     prepare: Callable[[np.ndarray], tuple[np.ndarray, ...] | Undefined],
     value: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], float | Undefined],
     permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...]],
-    matrix: Callable[[tuple[np.ndarray, ...]], np.ndarray] | None = None,
+    matrix: Callable[[tuple[np.ndarray, ...], slice, slice], np.ndarray] | None = None,
 ) -> PairProbe:
     """Wraps the mathematics of a pair probe, written on plain arrays, with the checks that all of them need."""
     from probes.features import features, row_notes
@@ -186,8 +190,8 @@ def pair_probe(
             return p
         return Prepared(p.probe, p.n, p.d, permute(p.arrays, order), None, p.notes)
 
-    def checked_matrix(p: Prepared) -> np.ndarray | Undefined:
-        return own(p).undefined or matrix(p.arrays)
+    def checked_matrix(p: Prepared, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray | Undefined:
+        return own(p).undefined or matrix(p.arrays, rows, columns)
 
     return PairProbe(info, checked_prepare, checked_value, checked_permute, None if matrix is None else checked_matrix)
 

@@ -53,6 +53,7 @@ def angular_procrustes() -> PairProbe:
         invariances=ROTATION_SCALE_SHIFT,
         convention="a distance, in radians; reflections count as rotations; its cosine is the normalised Bures "
         "similarity",
+        cost="n·d² + d³",
         traps="The rotation is fitted on the same stimuli, so unrelated representations come out closer the more "
         "units there are per stimulus. Linear in variance, so it sees smaller principal components than CKA. "
         "Class means alone make a small distance: read the within-class null.",

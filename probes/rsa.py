@@ -79,6 +79,7 @@ def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> Pai
         convention=f"{dissimilarity} dissimilarity, {comparator}"
         + (" with average ranks for ties" if comparator == "spearman" else "")
         + ", diagonal left out",
+        cost="n²·d + n²·log n",
         traps="The n(n−1)/2 pairs are not independent, so their number gives no p-value: permute stimuli. Follows "
         "whatever feature has the largest variance. " + CLASS_TRAP,
         null_mean=lambda n, d1, d2: 0.0,
@@ -112,5 +113,5 @@ def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> Pai
         prepare=prepare,
         value=lambda a, b: min(1.0, max(-1.0, float(np.vdot(a[0], b[0])))),
         permute=lambda a, order: (a[0][order][:, order],),
-        matrix=lambda a: a[0],
+        matrix=lambda a, rows, columns: a[0][rows, columns],
     )

@@ -35,6 +35,7 @@ def sparsity(threshold: float | int = 0.0) -> SingleProbe:
         metric=False,
         invariances=_invariances(threshold),
         convention=f"absolute threshold {threshold:g} on activations, not centred",
+        cost="n·d",
         traps="Exact zeros need a rectifying nonlinearity: tanh and linear units give 0 whatever they do. Dead units "
         "count as sparse: read dead-units beside it.",
         params=(("threshold", threshold),),
@@ -68,6 +69,7 @@ def dead_units(threshold: float | int = 0.0) -> SingleProbe:
         metric=False,
         invariances=_invariances(threshold),
         convention=f"absolute threshold {threshold:g}; silent on these stimuli, not on all possible ones",
+        cost="n·d",
         traps="Falls as stimuli are added. A saturated unit is constant but not dead: see `constant`.",
         params=(("threshold", threshold),),
     )

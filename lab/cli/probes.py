@@ -46,6 +46,7 @@ def probes(name, as_json) -> None:
         ("metric", "yes" if card.metric else "no"),
         ("invariant to", ", ".join(sorted(card.invariances)) or "nothing"),
         ("convention", card.convention),
+        ("cost", card.cost),
         ("traps", card.traps),
     ]
     for label, text in rows:
@@ -69,6 +70,7 @@ def _facts(card) -> dict:
         "metric": card.metric,
         "invariances": sorted(card.invariances),
         "convention": card.convention,
+        "cost": card.cost,
         "traps": card.traps,
         "settings": dict(card.params),
     }

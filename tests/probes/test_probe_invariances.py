@@ -89,7 +89,7 @@ def test_card_is_complete_and_says_what_kind_it_is(name):
     probe = PROBES[name]()
     info = probe.info
     assert info.name == name
-    assert all((info.title, info.formula, info.citation, info.convention, info.traps))
+    assert all((info.title, info.formula, info.citation, info.convention, info.traps, info.cost))
     assert info.range[0] < info.range[1]
     if info.kind == "pair":
         assert info.direction in ("similarity", "distance")
