@@ -128,11 +128,10 @@ def debiased_cka() -> PairProbe:
 
     def matrix(a: tuple, rows: slice, columns: slice) -> np.ndarray:
         x, k = a
-        n = len(k)
-        u = x[rows] @ x[columns].T
-        u += (k[rows, None] + k[None, columns]) / (n - 2) - k.sum() / ((n - 1) * (n - 2))
-        u[np.arange(n)[rows, None] == np.arange(n)[None, columns]] = 0.0
-        return u
+        xp, n = x.__array_namespace__(), len(k)
+        u = x[rows] @ x[columns].T + (k[rows, None] + (k[None, columns] - k.sum() / (n - 1))) / (n - 2)
+        i = xp.arange(n)
+        return xp.where(i[rows, None] == i[None, columns], 0.0, u)
 
     return pair_probe(
         info,

@@ -75,4 +75,5 @@ def mutual_knn(k: int = 10) -> PairProbe:
         value=lambda a, b: float(np.count_nonzero(a[0] & b[0])) / (len(a[0]) * k),
         permute=lambda a, order: (a[0][order][:, order],),
         matrix=lambda a, rows, columns: a[0][rows, columns] / math.sqrt(len(a[0]) * k),
+        symmetric_matrix=False,
     )

@@ -106,10 +106,11 @@ class PairProbe(NamedTuple):
     prepare: X (n×d) → Prepared. Validates, centres, normalises: once per representation.
     value:   (Prepared, Prepared) → float or Undefined.
     permute: (Prepared, order) → what `prepare(X[order])` gives, up to rounding, at the cost of an indexing.
-    matrix:  (Prepared, rows, columns) → that part of a symmetric M (n×n, float64) with
-             value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; rows and columns are slices, all by default. Undefined when the
-             representation is; the field itself is None when the probe is no inner product. All pairs of many
-             networks, and their nulls, follow from it as matrix products.
+    matrix:  (Prepared, rows, columns) → that part of M (n×n, float64) with value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; rows
+             and columns are slices, all by default. Undefined when the representation is; the field itself is None
+             when the probe is no inner product. All pairs of many networks, and their nulls, follow from it as
+             matrix products. What it computes must not be changed in place, so that it may live on any device.
+    symmetric_matrix: whether M is symmetric.
     """
 
     info: ProbeInfo
@@ -117,6 +118,7 @@ class PairProbe(NamedTuple):
     value: Callable[[Prepared, Prepared], float | Undefined]
     permute: Callable[[Prepared, Any], Prepared]
     matrix: Callable[..., np.ndarray | Undefined] | None = None
+    symmetric_matrix: bool = True
 
 
 class SingleProbe(NamedTuple):
@@ -148,6 +150,7 @@ def pair_probe(
     value: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], float | Undefined],
     permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...]],
     matrix: Callable[[tuple[np.ndarray, ...], slice, slice], np.ndarray] | None = None,
+    symmetric_matrix: bool = True,
 ) -> PairProbe:
     """Wraps the mathematics of a pair probe, written on plain arrays, with the checks that all of them need."""
     from probes.features import features, row_notes
@@ -193,7 +196,8 @@ def pair_probe(
     def checked_matrix(p: Prepared, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray | Undefined:
         return own(p).undefined or matrix(p.arrays, rows, columns)
 
-    return PairProbe(info, checked_prepare, checked_value, checked_permute, None if matrix is None else checked_matrix)
+    whole = None if matrix is None else checked_matrix
+    return PairProbe(info, checked_prepare, checked_value, checked_permute, whole, symmetric_matrix)
 
 
 def positive_integer(name: str, value: Any, least: int = 1) -> int:
