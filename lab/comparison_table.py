@@ -11,8 +11,9 @@ import numpy as np
 from lab.capture import sound_seeds
 from lab.errors import UsageError
 from probes import PairProbe, Prepared, Undefined
+from probes.cautions import cautions
 from probes.intervals import Interval, between_interval, contrast_interval, jackknife, within_interval
-from probes.nulls import cautions, group_nulls, null_result, orders
+from probes.nulls import group_nulls, null_result, orders
 from probes.seed_tests import paired_swap_test, seed_label_test
 from runs import RunFolder
 

@@ -48,6 +48,7 @@ def linear_cka() -> PairProbe:
         cost="min(n·d², n²·d)",
         traps="Unrelated representations score about d/(n+d): with fewer stimuli than units it is high by "
         "construction. Quadratic in variance, so the largest principal components decide it. " + CLASS_TRAP,
+        few_stimuli="unrelated representations score high by construction, as debiased-cka does not",
         null_mean=_gaussian_null,
     )
 

@@ -2,9 +2,12 @@
 
 Two nulls answer two questions. The *global* null permutes all stimuli of one representation: beating it means that
 the two networks have something in common. The *within-class* null permutes stimuli only inside their class: beating
-it means that they have more in common than the classes, which every network trained on the same labels shares.
-Stimuli are taken to be exchangeable (inside a class, for the second null); crops of one image or positions of one
+it means that they have more in common than the classes, which every network trained on the same labels shares. With
+other groups than classes in place of the labels (subjects, sessions, categories) it is any restricted null.
+Stimuli are taken to be exchangeable (inside a group, for the second null); crops of one image or positions of one
 feature map are not.
+
+The global null of values that are inner products of symmetric matrices need not be drawn: its moments are known.
 """
 
 import math
@@ -15,9 +18,14 @@ from typing import Any
 import numpy as np
 
 from probes.features import class_labels
+from probes.moments import Sums, moments, sums
 from probes.probe import PairProbe, Prepared, ProbeError, Undefined, one_of, positive_integer
 
 KINDS = ("global", "within-class")
+RESTRICTED = "restricted"
+
+# Beyond this skewness three moments do not give the tail (see `Moments.p_at_least`), and permutations are drawn.
+SKEWED = 1.5
 
 # A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
 TIE = 1e-10
@@ -28,13 +36,14 @@ class NullResult:
     """An observed value beside its permutation null.
 
     Attributes:
-        kind: "global" or "within-class".
+        kind: "global", "within-class", or "restricted" to orders of the caller's.
         observed: the value that was tested.
         mean, sd: of the null values.
-        p: (1 + #{null at least as alike as observed}) / (K + 1); never below 1/(K + 1).
+        p: probability of a value at least as alike as observed; where K permutations were drawn,
+            (1 + #{null at least as alike}) / (K + 1), which is never below 1/(K + 1).
         threshold: τ, the value that unrelated representations pass with probability at most alpha.
         calibrated: how far the observed value lies beyond τ on the way to identical, in 0..1.
-        permutations: K.
+        permutations: K; 0 where the null is known in closed form.
         values: the K null values.
         alpha: level of the threshold.
     """
@@ -59,7 +68,7 @@ def global_permutation(n: int, rng: np.random.Generator) -> np.ndarray:
 def within_class_permutation(labels: Any, rng: np.random.Generator) -> np.ndarray:
     """A random order that moves each stimulus to the place of one of its own class; labels[order] equals labels.
 
-    A class of one stimulus stays where it is; `cautions` says how many there are.
+    A class of one stimulus stays where it is; `probes.cautions` says how many there are.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1:
@@ -92,7 +101,7 @@ def null_result(
     calibrated value is 0 when τ already is the best possible.
     Source: Gröger, Wen and Brbić 2026, arXiv 2602.14486.
     """
-    one_of("kind", kind, KINDS)
+    one_of("kind", kind, (*KINDS, RESTRICTED))
     one_of("direction", direction, ("similarity", "distance"))
     if not 0 < alpha < 1:
         raise ProbeError(f"alpha={alpha!r} must lie between 0 and 1.")
@@ -123,6 +132,48 @@ def null_result(
     )
 
 
+def closed_form_null(observed: float, a: Sums, b: Sums, *, best: float = 1.0, alpha: float = 0.05) -> NullResult | None:
+    """The global null of a similarity Σ_ij A_ij B_ij from the exact moments over all permutations.
+
+    τ and p are those of Pearson's type III distribution with these three moments. None where the null is so skewed
+    that three moments do not say how its tail runs; then permutations must be drawn.
+    """
+    found = moments(a, b)
+    if abs(found.skewness) > SKEWED:
+        return None
+    tau = found.quantile(1 - alpha)
+    calibrated = min(1.0, max(0.0, (observed - tau) / (best - tau))) if best - tau > TIE else 0.0
+    p = float(found.p_at_least(observed))
+    return NullResult("global", observed, found.mean, found.sd, p, tau, calibrated, 0, np.empty(0), alpha)
+
+
+def null_test(probe: PairProbe, px: Prepared, py: Prepared, *, alpha: float = 0.05) -> NullResult | Undefined | None:
+    """`closed_form_null` of one pair, or None where there is none: another kind of value, or too skewed a null."""
+    if probe.matrix is None or not probe.symmetric_matrix:
+        return None
+    observed = probe.value(px, py)
+    if isinstance(observed, Undefined):
+        return observed
+    a, b = (sums(probe.matrix(p)) for p in (px, py))
+    return closed_form_null(observed, a, b, best=probe.info.range[1], alpha=alpha)
+
+
+def maximum_null(
+    observed: Any, null: Any, *, kind: str = "global", best: float = 1.0, alpha: float = 0.05
+) -> NullResult:
+    """Null of the largest similarity among several, such as over all pairs of layers.
+
+    observed: any shape; null: (K, that shape), drawn with the *same* K permutations for all of them (as `orders` gives
+    for one seed), so that what the values have in common is in the null too. The largest of many values is large by
+    chance alone; the null of the maximum is the maximum of each draw.
+    Source: Gröger, Wen and Brbić 2026, arXiv 2602.14486.
+    """
+    observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    if null.shape[1:] != observed.shape or not observed.size:
+        raise ProbeError(f"a null of shape {null.shape} does not belong to values of shape {observed.shape}; draw K.")
+    return null_result(kind, float(observed.max()), null.reshape(len(null), -1).max(axis=1), best=best, alpha=alpha)
+
+
 def permutation_test(
     probe: PairProbe,
     px: Prepared,
@@ -133,13 +184,17 @@ def permutation_test(
     permutations: int = 200,
     seed: int = 0,
     alpha: float = 0.05,
+    draws: Sequence[np.ndarray] | None = None,
 ) -> NullResult | Undefined:
     """Permutation null of one pair: the rows of y are re-ordered K times, x stays.
 
-    Nothing is prepared anew: `probe.permute` only indexes. Undefined when the value itself is.
+    Nothing is prepared anew: `probe.permute` only indexes. Undefined when the value itself is. Under
+    `kind="restricted"` the rows take the orders in `draws`, the caller's own (trials inside their block, say).
     """
     observed = probe.value(px, py)
-    draws = orders(py.n, kind, labels, permutations, seed)
+    if (kind == RESTRICTED) != (draws is not None):
+        raise ProbeError('draws=..., the orders that are allowed, go with kind="restricted"; give both or neither.')
+    draws = orders(py.n, kind, labels, permutations, seed) if draws is None else list(draws)
     if isinstance(observed, Undefined):
         return observed
     values = [probe.value(px, probe.permute(py, order)) for order in draws]
@@ -191,28 +246,6 @@ def group_nulls(
     return null
 
 
-def group_null(
-    mean_a: np.ndarray,
-    mean_b: np.ndarray,
-    *,
-    kind: str = "global",
-    labels: Any = None,
-    permutations: int = 200,
-    seed: int = 0,
-    alpha: float = 0.05,
-    observed: float | None = None,
-) -> NullResult:
-    """Permutation null of the mean similarity over all pairs (i in group a, j in group b).
-
-    mean_a, mean_b: n×n, mean of `probe.matrix` over each group. The observed value is ⟨mean_a, mean_b⟩ = the mean over
-    all pairs, unless `observed` gives another one (such as the mean over pairs of different seeds).
-    """
-    null = group_nulls([mean_a, mean_b], kind=kind, labels=labels, permutations=permutations, seed=seed)[:, 0, 1]
-    if observed is None:
-        observed = float(np.vdot(mean_a, mean_b))
-    return null_result(kind, observed, null, alpha=alpha)
-
-
 def _stack(means: Sequence[np.ndarray | Undefined]) -> np.ndarray:
     """g matrices n×n as one array (n, n, g)."""
     arrays = []
@@ -224,54 +257,3 @@ def _stack(means: Sequence[np.ndarray | Undefined]) -> np.ndarray:
     if len(shapes) != 1 or len(next(iter(shapes))) != 2 or len(set(next(iter(shapes)))) != 1:
         raise ProbeError(f"mean matrices must all be n×n with the same n; got shapes {sorted(shapes)}.")
     return np.stack(arrays, axis=-1)
-
-
-def cautions(
-    probe: PairProbe,
-    n: int,
-    d1: int,
-    d2: int,
-    labels: Any = None,
-    prepared: Sequence[Prepared] = (),
-) -> list[str]:
-    """What a reader of this value at this n and these widths should be told, one line each; often nothing.
-
-    `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves.
-    """
-    name, d = probe.info.name, max(d1, d2)
-    said = []
-    if name == "linear-cka" and n < 2 * d:
-        expected = probe.info.null_mean(n, d1, d2)
-        said.append(
-            f"linear-cka: with n = {n} stimuli and {d1} and {d2} units, unrelated representations score about "
-            f"{expected:.2f}; use debiased-cka or more than {2 * d} stimuli."
-        )
-    if name == "angular-procrustes" and n < 2 * d:
-        said.append(
-            f"angular-procrustes: with n = {n} stimuli and {d1} and {d2} units, the rotation fits noise and unrelated "
-            f"representations come out close; use more than {2 * d} stimuli, or read the null."
-        )
-    if name == "debiased-cka" and n < 20:
-        said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
-    sizes = None if labels is None else np.bincount(class_labels(labels, n))
-    if name == "mutual-knn":
-        k = dict(probe.info.params)["k"]
-        if n > 1 and k / (n - 1) >= 0.1:
-            said.append(f"mutual-knn: chance is {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
-        if sizes is not None and len(sizes) > 1 and k >= sizes.min():
-            said.append(
-                f"mutual-knn: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
-                "part of the value; use a smaller k."
-            )
-    if sizes is not None:
-        alone = int((sizes == 1).sum())
-        if alone:
-            said.append(
-                f"{alone} of {len(sizes)} classes have one stimulus, which a within-class permutation cannot move: the "
-                "within-class null is too high by what they share."
-            )
-        if len(sizes) == 1:
-            said.append("there is one class only, so the within-class null is the global null.")
-    for note in dict.fromkeys(note for p in prepared for note in p.notes):
-        said.append(f"{note}.")
-    return said

@@ -57,6 +57,7 @@ def angular_procrustes() -> PairProbe:
         traps="The rotation is fitted on the same stimuli, so unrelated representations come out closer the more "
         "units there are per stimulus. Linear in variance, so it sees smaller principal components than CKA. "
         "Class means alone make a small distance: read the within-class null.",
+        few_stimuli="the rotation fits noise, and unrelated representations come out close",
     )
 
     def prepare(x: np.ndarray) -> tuple[np.ndarray] | Undefined:

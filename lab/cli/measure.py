@@ -105,7 +105,8 @@ def measure_pair(made, loaded, labels, null: str, permutations: int, seed: int) 
     """Value, null and cautions of a pair probe."""
     from lab.errors import UsageError
     from probes import Undefined
-    from probes.nulls import cautions, permutation_test
+    from probes.cautions import cautions
+    from probes.nulls import permutation_test
 
     if null == "within-class" and labels is None:
         raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from probes import PROBES, ProbeError, Undefined
+from probes.cautions import cautions
+from probes.moments import sums
 from probes.nulls import (
-    cautions,
+    closed_form_null,
     global_permutation,
-    group_null,
     group_nulls,
+    maximum_null,
     null_result,
+    null_test,
     orders,
     permutation_test,
     within_class_permutation,
@@ -148,12 +151,11 @@ def test_group_null_is_the_null_of_the_mean_over_all_pairs(name, kind):
     a, b = group(probe, 0, 3), group(probe, 1, 4)
     y = np.arange(30) % 2
     mean_a, mean_b = (np.mean([probe.matrix(p) for p in g], axis=0) for g in (a, b))
-    r = group_null(mean_a, mean_b, kind=kind, labels=y, permutations=7, seed=5)
-    assert r.observed == pytest.approx(np.mean([probe.value(p, q) for p in a for q in b]), abs=1e-12)
+    null = group_nulls([mean_a, mean_b], kind=kind, labels=y, permutations=7, seed=5)[:, 0, 1]
     by_hand = [
         np.mean([probe.value(p, probe.permute(q, order)) for p in a for q in b]) for order in orders(30, kind, y, 7, 5)
     ]
-    np.testing.assert_allclose(r.values, by_hand, atol=1e-12)
+    np.testing.assert_allclose(null, by_hand, atol=1e-12)
 
 
 def test_group_nulls_gives_all_pairs_of_groups_with_the_same_permutations():
@@ -167,10 +169,80 @@ def test_group_nulls_gives_all_pairs_of_groups_with_the_same_permutations():
                 assert null[k, a, b] == pytest.approx((means[a] * means[b][np.ix_(order, order)]).sum(), abs=1e-9)
 
 
-def test_group_null_takes_another_observed_value():
+def skewed(seed, n=50):
+    return np.exp(0.5 * np.random.default_rng(seed).standard_normal((n, 6)))
+
+
+@pytest.mark.parametrize(("name", "strength"), [("linear-cka", 0.7), ("debiased-cka", 0.7), ("rsa", 1.0)])
+def test_a_null_in_closed_form_says_what_a_sampled_one_says(name, strength):
+    """2,000 draws: mean and τ within 4 standard errors (a 95 % point of a near-normal null has an error of about
+    2.1 sd/√K), p within 4 √(p(1−p)/K)."""
+    probe = PROBES[name]()
+    shared = skewed(9)
+    px, py = (probe.prepare(skewed(seed) + strength * shared) for seed in (1, 2))
+    exact = null_test(probe, px, py)
+    drawn = permutation_test(probe, px, py, permutations=2000)
+    assert exact.permutations == 0
+    assert exact.observed == drawn.observed
+    assert exact.mean == pytest.approx(drawn.mean, abs=4 * drawn.sd / np.sqrt(2000))
+    assert exact.threshold == pytest.approx(drawn.threshold, abs=4 * 2.1 * drawn.sd / np.sqrt(2000))
+    assert 1e-3 < exact.p < 0.2  # neither obvious nor hopeless, so that the comparison says something
+    assert exact.p == pytest.approx(drawn.p, abs=4 * np.sqrt(exact.p / 2000))
+    assert exact.calibrated == pytest.approx(drawn.calibrated, abs=0.05)
+
+
+def test_no_closed_form_for_distances_asymmetric_matrices_or_nulls_ruled_by_outliers():
     rng = np.random.default_rng(0)
-    A = rng.standard_normal((20, 20))
-    assert group_null(A, A, permutations=9, observed=0.25).observed == 0.25
+    X, Y = rng.standard_normal((40, 4)), rng.standard_normal((40, 4))
+    for name in ("angular-procrustes", "mutual-knn"):
+        probe = PROBES[name]()
+        assert null_test(probe, probe.prepare(X), probe.prepare(Y)) is None
+    X[0], Y[0] = 100.0, 100.0  # the value is whether the two outliers meet
+    probe = PROBES["linear-cka"]()
+    assert null_test(probe, probe.prepare(X), probe.prepare(Y)) is None
+    assert isinstance(null_test(probe, probe.prepare(X), probe.prepare(np.ones((40, 2)))), Undefined)
+
+
+def test_false_positive_rate_of_the_null_in_closed_form():
+    """Independent data, 400 tests at .05; the 99.9 % band of Binomial(400, .05) is 8 ... 36."""
+    probe = PROBES["debiased-cka"]()
+    hits = 0
+    for i in range(400):
+        a, b = (sums(probe.matrix(probe.prepare(skewed(2 * i + j + 100, n=24)))) for j in (0, 1))
+        px, py = (probe.prepare(skewed(2 * i + j + 100, n=24)) for j in (0, 1))
+        hits += closed_form_null(probe.value(px, py), a, b).p <= 0.05
+    assert 8 <= hits <= 36
+
+
+def test_the_largest_over_many_layers_is_held_against_the_largest_of_each_draw():
+    """Independent layers: the largest of 100 values is beyond the 99 % point of one, and not of the largest."""
+    rng = np.random.default_rng(0)
+    found = [
+        (maximum_null(values, null).p, null_result("global", values.max(), null[:, 0, 0]).p)
+        for values, null in ((rng.standard_normal((10, 10)), rng.standard_normal((199, 10, 10))) for _ in range(100))
+    ]
+    joint, single = np.array(found).T
+    assert (single <= 0.05).mean() > 0.9
+    assert (joint <= 0.05).sum() <= 13  # the 99.9 % point of Binomial(100, .05)
+    with pytest.raises(ProbeError, match="does not belong"):
+        maximum_null(np.zeros(3), np.zeros((5, 4)))
+
+
+def test_orders_of_the_callers_own_make_a_restricted_null():
+    """Rows may only be exchanged inside pairs of neighbours: as the classes 0 0 1 1 2 2 ... would have it."""
+    probe = PROBES["linear-cka"]()
+    px, py = probe.prepare(skewed(1)), probe.prepare(skewed(2))
+    pairs = np.repeat(np.arange(25), 2)
+    drawn = orders(50, "within-class", pairs, 19, 0)
+    own = permutation_test(probe, px, py, kind="restricted", draws=drawn)
+    assert own.kind == "restricted"
+    assert np.array_equal(
+        own.values, permutation_test(probe, px, py, kind="within-class", labels=pairs, permutations=19).values
+    )
+    with pytest.raises(ProbeError, match="give both or neither"):
+        permutation_test(probe, px, py, draws=drawn)
+    with pytest.raises(ProbeError, match="permutation of the 50 rows"):
+        permutation_test(probe, px, py, kind="restricted", draws=[np.zeros(50, int)])
 
 
 def test_same_seed_gives_the_same_null_and_another_seed_another():

@@ -1,0 +1,55 @@
+"""What a reader of a similarity should be told besides its value."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from probes.features import class_labels
+from probes.probe import PairProbe, Prepared
+
+
+def cautions(
+    probe: PairProbe,
+    n: int,
+    d1: int,
+    d2: int,
+    labels: Any = None,
+    prepared: Sequence[Prepared] = (),
+) -> list[str]:
+    """What a reader of this value at this n and these widths should be told, one line each; often nothing.
+
+    `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves.
+    """
+    name, d = probe.info.name, max(d1, d2)
+    said = []
+    if probe.info.few_stimuli and n < 2 * d:
+        expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if probe.info.null_mean else ""
+        said.append(
+            f"{name}: with n = {n} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more than "
+            f"{2 * d} stimuli, or read the null."
+        )
+    if name == "debiased-cka" and n < 20:
+        said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
+    sizes = None if labels is None else np.bincount(class_labels(labels, n))
+    if name == "mutual-knn":
+        k = dict(probe.info.params)["k"]
+        if n > 1 and k / (n - 1) >= 0.1:
+            said.append(f"mutual-knn: chance is {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
+        if sizes is not None and len(sizes) > 1 and k >= sizes.min():
+            said.append(
+                f"mutual-knn: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
+                "part of the value; use a smaller k."
+            )
+    if sizes is not None:
+        alone = int((sizes == 1).sum())
+        if alone:
+            said.append(
+                f"{alone} of {len(sizes)} classes have one stimulus, which a within-class permutation cannot move: the "
+                "within-class null is too high by what they share."
+            )
+        if len(sizes) == 1:
+            said.append("there is one class only, so the within-class null is the global null.")
+    for note in dict.fromkeys(note for p in prepared for note in p.notes):
+        said.append(f"{note}.")
+    return said
