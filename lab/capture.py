@@ -15,8 +15,8 @@ from lab.datasets.sources import load
 from lab.errors import LabError, UsageError
 from lab.networks import ARCHITECTURES, Network
 from lab.normalisation import with_statistics
-from lab.request import load_user_factory
 from lab.training import Trainer, cohorts, kept, on_device
+from lab.user_files import load_user_factory
 from runs import RunFolder, diverged_seeds, list_checkpoints, load_checkpoint, unflatten_like
 
 
@@ -51,7 +51,7 @@ def rule_of(folder: RunFolder) -> Rule:
     spec = folder.spec
     if spec.sources:
         path = next((folder.path / "source" / "rule").glob("*.py"))
-        factory, _ = load_user_factory(path)
+        factory, _ = load_user_factory(path, "rule", folder.id)
         bound = bind(parse(spec.rule, folder.id), factory, folder.id)
         return factory(*bound.args, **bound.kwargs)
     return build(spec.rule, RULES, folder.id)[0]
@@ -81,7 +81,8 @@ def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> di
     """Hidden representations of every sound seed of a run at a stored step.
 
     Returns:
-        layer -> seed -> float64 array (stimuli × units); feature maps are flattened to height·width·channels units.
+        layer -> seed -> float32 array (stimuli × units), as the network computes it; feature maps are flattened to
+        height·width·channels units.
     """
     rule, net = reopen(folder, dataset)
     spec = folder.spec
@@ -104,33 +105,52 @@ def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> di
         stored = unflatten_like(template(trainer.seeds(cohort)), arrays)
         shown = [jax.device_get(forward(stored, seen.x[i : i + 500]).hidden) for i in range(0, len(seen.x), 500)]
         for layer, parts in zip(net.hidden, zip(*shown, strict=True), strict=True):
-            whole = np.concatenate(parts, axis=1).astype(np.float64)
+            whole = np.concatenate(parts, axis=1)
             for seed, h in zip(cohort, whole, strict=False):
                 if seed in sound:
                     layers[layer][seed] = h.reshape(len(h), -1)
     return layers
 
 
+MATCHES = ("steps", "accuracy", "loss")
+
+
 def matched_steps(folders: list[RunFolder], match: str) -> list[int]:
     """Which stored step of each run is compared.
 
     "steps": the last of each. "accuracy": the stored step whose mean validation accuracy comes nearest to the lowest
-    final one among the trained runs, so that a well trained network is not compared with a badly trained one.
+    final one among the trained runs, so that a well trained network is not compared with a badly trained one. "loss":
+    likewise, with the mean training loss since the previous stored step and the highest final one.
+
+    Raises:
+        UsageError: by loss, and the runs minimise different losses.
     """
     if match == "steps":
         return [final_step(folder) for folder in folders]
+    if match == "loss" and len(losses := {rule_of(folder).info.loss for folder in folders}) > 1:
+        raise UsageError(
+            f"--match loss: these rules minimise different losses ({'; '.join(sorted(losses))}); match by accuracy"
+        )
+    metric, worst = ("validation_accuracy", min) if match == "accuracy" else ("train_loss", max)
     trained = [folder for folder in folders if folder.spec.epochs and sound_seeds(folder)] or folders
-    target = min(mean_accuracy(folder, final_step(folder)) for folder in trained)
-    return [
-        min(list_checkpoints(folder, 0), key=lambda step: abs(mean_accuracy(folder, step) - target))
-        for folder in folders
-    ]
+    target = worst(mean_metric(folder, final_step(folder), metric) for folder in trained)
+
+    def distance(folder: RunFolder, step: int) -> float:
+        apart = abs(mean_metric(folder, step, metric) - target)
+        return apart if np.isfinite(apart) else np.inf  # before the first step there is no training loss
+
+    return [min(list_checkpoints(folder, 0), key=lambda step: distance(folder, step)) for folder in folders]
 
 
 def mean_accuracy(folder: RunFolder, step: int) -> float:
     """Mean validation accuracy at a step over the seeds that are compared: those that did not diverge."""
+    return mean_metric(folder, step, "validation_accuracy")
+
+
+def mean_metric(folder: RunFolder, step: int, metric: str) -> float:
+    """Mean of a metric of the whole network over the seeds that did not diverge; nan where it was not taken."""
     table = folder.read_table("metrics")
-    rows = table[(table["metric"] == "validation_accuracy") & (table["step"] == step)]
+    rows = table[(table["metric"] == metric) & (table["step"] == step) & (table["layer"] == "")]
     return float(rows[rows["seed"].isin(sound_seeds(folder))]["value"].mean())
 
 

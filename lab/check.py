@@ -27,9 +27,9 @@ import optax
 from algorithms import RULES, Batch, RuleError
 from lab.check_subject import BATCH, EXAMPLES, SEEDS, Allowance, Refused, Subject, is_watch
 from lab.networks import Network
-from lab.request import told
 from lab.streams import NOISE, ORDER, stream
 from lab.training import Learner, Trainer
+from lab.user_files import told
 
 LEARNED = 0.8  # chance is .25, random features reach .6; clusters 3.3 deviations from their borders allow .995
 MARGIN = 0.05  # in accuracy, over the best of the frozen networks; random features reach .6 to .75

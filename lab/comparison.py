@@ -15,17 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.callstring import build, parse
-from lab.capture import capture, dataset_of, matched_steps, mean_accuracy, rule_of, stimuli
+from lab.callstring import parse
+from lab.capture import capture, dataset_of, matched_steps, mean_accuracy, mean_metric, rule_of, stimuli
 from lab.comparison_table import Group, Plan, common_layers, compare_layer
 from lab.errors import UsageError
+from lab.measures import pair_probe_of
 from lab.summary import rule_name
-from probes import PROBES, PairProbe
+from probes.all_pairs import MEMORY
 from runs import RunFolder, Store, package_versions
 from runs.files import write_atomically
 
 MADE_BY = (
-    *("capture", "comparison", "comparison_table", "examination"),
+    *("capture", "comparison", "comparison_table", "comparison_nulls", "examination"),
     *("networks", "blocks", "residual", "attention", "normalisation"),
 )
 """Modules of this package that decide the numbers of a comparison."""
@@ -65,17 +66,13 @@ def labels_of(folders: list[RunFolder]) -> list[str]:
     return labels
 
 
-def pair_probe_of(text: str) -> tuple[PairProbe, str]:
-    """The pair probe a call string names, and its canonical name."""
-    made, _ = build(text, PROBES, "--measure", "`lab probes` lists them.")
-    if not isinstance(made, PairProbe):
-        known = ", ".join(name for name, factory in PROBES.items() if isinstance(factory(), PairProbe))
-        raise UsageError(f"--measure {text} describes one network, not a pair; these compare two: {known}")
-    return made, made.info.label
-
-
-def compare_runs(folders: list[RunFolder], plan: Plan, store: Store, say: Say = lambda line: None) -> Comparison:
+def compare_runs(
+    folders: list[RunFolder], plan: Plan, store: Store, say: Say = lambda line: None, memory: int = MEMORY
+) -> Comparison:
     """Compare runs, or find the comparison in the store; it is kept as two Parquet tables and a JSON file.
+
+    Args:
+        memory: bytes for what all pairs of one measure at one layer are computed from.
 
     Raises:
         UsageError: fewer than two runs, one twice, different data, no common layer.
@@ -87,11 +84,17 @@ def compare_runs(folders: list[RunFolder], plan: Plan, store: Store, say: Say = 
         raise UsageError("a run is named twice; a run compared with itself is the same-rule ceiling of every row")
     for folder in folders:
         folder.require_complete()
-    probes = [pair_probe_of(text) for text in plan.measures]
-    plan = Plan(tuple(label for _, label in probes), plan.stimuli, plan.permutations, plan.match, plan.layers)
+    asked = [pair_probe_of(text) for text in plan.measures]
+    probes = [probe for probe, _ in asked]
+    plan = Plan(tuple(probe.info.label for probe in probes), plan.stimuli, plan.permutations, plan.match, plan.layers)
     manifests = [hashlib.sha256(folder.read_bytes("manifest.json")).hexdigest() for folder in folders]
     about = {"schema": 1, "runs": [folder.id for folder in folders], "manifests": manifests, "plan": asdict(plan)}
-    about |= {"source": source_digest(), "versions": package_versions(("credit-lab", "numpy", "scipy", "jax"))}
+    own = [hashlib.sha256(source).hexdigest() for _, source in asked if source is not None]
+    about |= {
+        "own_probes": own,
+        "source": source_digest(),
+        "versions": package_versions(("credit-lab", "numpy", "scipy", "jax")),
+    }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
     place = store.root / "comparisons" / key
     labels = labels_of(folders)
@@ -109,15 +112,36 @@ def compare_runs(folders: list[RunFolder], plan: Plan, store: Store, say: Say = 
         say(f"reading {label} at step {step}")
         start = capture(folder, 0, seen, dataset)
         trained = start if step == 0 else capture(folder, step, seen, dataset)
-        groups.append(Group(folder, label, step, mean_accuracy(folder, step), trained, start))
+        loss = mean_metric(folder, step, "train_loss")
+        groups.append(Group(folder, label, step, mean_accuracy(folder, step), loss, trained, start))
     layers = common_layers(groups, plan.layers)
     rows, pairs = [], []
-    for (probe, label), layer in itertools.product(probes, layers):
-        say(f"measuring {label} at {layer}")
-        made, between = compare_layer(probe, layer, groups, seen.y, plan)
+    for probe, layer in itertools.product(probes, layers):
+        say(f"measuring {probe.info.label} at {layer}")
+        made, between = compare_layer(probe, layer, groups, seen.y, plan, memory)
         rows += made
         pairs += between
+    for row, q in zip(rows, discoveries([row["rule_effect_p"] for row in rows]), strict=True):
+        row["rule_effect_q"] = q
     return _keep(place, key, labels, rows, pairs, about, steps)
+
+
+def discoveries(p: list[float]) -> list[float]:
+    """q of each test: the smallest false discovery rate at which it would be called, among all tests of a comparison
+    (measures, layers, pairs of runs); nan where there was none.
+
+    Source: Benjamini and Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x; it holds for tests that depend on each
+    other positively, as those of neighbouring layers do (Benjamini and Yekutieli 2001, doi 10.1214/aos/1013699998).
+    """
+    import numpy as np
+    from scipy.stats import false_discovery_control
+
+    p = np.asarray(p, dtype=float)
+    q = np.full(len(p), np.nan)
+    tested = np.isfinite(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
+    return q.tolist()
 
 
 def cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from operator import ne
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lab.capture import sound_seeds
+from lab.comparison_nulls import Nulls
 from lab.errors import UsageError
 from probes import PairProbe, Prepared, Undefined
+from probes.all_pairs import all_pairs
 from probes.cautions import cautions
-from probes.intervals import Interval, between_interval, contrast_interval, jackknife, within_interval
-from probes.nulls import group_nulls, null_result, orders
+from probes.intervals import (
+    Interval,
+    between_interval,
+    contrast_interval,
+    jackknife,
+    mean_between,
+    within_interval,
+)
+from probes.nulls import KINDS
 from probes.seed_tests import paired_swap_test, seed_label_test
 from runs import RunFolder
 
@@ -31,8 +42,8 @@ class Plan:
     Attributes:
         measures: call strings of pair probes.
         stimuli: number of test inputs.
-        permutations: K of both nulls.
-        match: "steps" (the last of each) or "accuracy" (see `capture.matched_steps`).
+        permutations: K of the nulls that are drawn.
+        match: "steps" (the last of each), "accuracy" or "loss" (see `capture.matched_steps`).
         layers: names of blocks; None for all that the runs have in common.
     """
 
@@ -45,12 +56,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Group:
-    """One run in a comparison: its networks' representations at the compared step and at step 0."""
+    """One run in a comparison: its networks' representations at the compared step and at step 0.
+
+    accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
+    """
 
     folder: RunFolder
     label: str
     step: int
     accuracy: float
+    loss: float
     trained: dict[str, dict[int, np.ndarray]]
     start: dict[str, dict[int, np.ndarray]]
 
@@ -73,108 +88,67 @@ def common_layers(groups: list[Group], asked: tuple[str, ...] | None) -> list[st
 
 
 class Measured:
-    """One group's representations at one layer, prepared once for one probe."""
+    """One group's representations at one layer, prepared once for one probe.
+
+    Attributes:
+        trained, start: seed -> its network after and before training; only seeds that have a value.
+        undefined: seed -> why it has none.
+        untrained: value of each trained network with its own start.
+    """
 
     def __init__(self, probe: PairProbe, layer: str, group: Group):
         self.group = group
-        self.trained = {seed: probe.prepare(group.trained[layer][seed]) for seed in group.seeds}
-        self.undefined = {s: p.undefined.reason for s, p in self.trained.items() if p.undefined is not None}
-        self.seeds = [seed for seed in group.seeds if seed not in self.undefined]
-        self.start = {seed: probe.prepare(group.start[layer][seed]) for seed in self.seeds}
-        self.within = values(probe, self.trained, self.trained, self.seeds, self.seeds, symmetric=True)
+        prepared = {seed: probe.prepare(group.trained[layer][seed]) for seed in group.seeds}
+        self.undefined = {s: p.undefined.reason for s, p in prepared.items() if p.undefined is not None}
+        self.trained = {seed: p for seed, p in prepared.items() if p.undefined is None}
+        self.start = {seed: probe.prepare(group.start[layer][seed]) for seed in self.trained}
+        self.seeds = list(self.trained)
         self.untrained = [probe.value(self.trained[seed], self.start[seed]) for seed in self.seeds]
         self.width = next(iter(group.trained[layer].values())).shape[1] if group.trained[layer] else 0
 
 
-def values(probe: PairProbe, a, b, rows: list[int], columns: list[int], symmetric: bool = False) -> np.ndarray:
-    """Matrix of values between networks; nan where undefined, 1 or 0 on the diagonal of a group with itself."""
-    best = probe.info.range[1] if probe.info.direction == "similarity" else probe.info.range[0]
-    out = np.full((len(rows), len(columns)), np.nan)
-    for (i, s), (j, t) in itertools.product(enumerate(rows), enumerate(columns)):
-        if symmetric and j < i:
-            out[i, j] = out[j, i]
-        elif symmetric and i == j:
-            out[i, j] = best
-        else:
-            value = probe.value(a[s], b[t])
-            out[i, j] = np.nan if isinstance(value, Undefined) else value
-    return out
-
-
-def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, plan: Plan):
+def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, plan: Plan, memory: int):
     """All rows and all pairs of networks of one probe at one layer."""
     measured = [Measured(probe, layer, group) for group in groups]
-    nulls = {kind: _nulls(probe, measured, kind, labels, plan.permutations) for kind in ("global", "within-class")}
+    everyone = [p for m in measured for p in m.trained.values()]
+    values = all_pairs(probe, everyone, memory=memory) if everyone else np.empty((0, 0))
+    ends = np.cumsum([0, *(len(m.seeds) for m in measured)])
+    spans = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
+    nulls = Nulls(probe, [(m.seeds, m.trained) for m in measured], labels, plan.permutations)
     rows, pairs = [], []
     for i, m in enumerate(measured):
-        pairs += _within_pairs(probe, layer, m)
+        pairs += _within_pairs(probe, layer, m, values[spans[i], spans[i]])
         for j in range(i + 1, len(measured)):
-            other = measured[j]
-            S = values(probe, m.trained, other.trained, m.seeds, other.seeds)
-            pairs += _pairs(probe, layer, "between", m, other, S)
-            drawn = {kind: null[:, i, j] for kind, null in nulls.items()}
-            rows.append(_row(probe, layer, m, other, S, drawn, labels, plan))
+            parts = Parts(*(values[spans[r], spans[c]] for r, c in ((i, i), (j, j), (i, j), (j, i))))
+            pairs += _pairs(probe, layer, "between", m, measured[j], parts.ab)
+            if not probe.info.symmetric:
+                pairs += _pairs(probe, layer, "between", measured[j], m, parts.ba)
+            rows.append(_row(probe, layer, m, measured[j], parts, partial(nulls.result, i, j), labels, plan))
     return rows, pairs
 
 
-def _nulls(probe: PairProbe, measured: list[Measured], kind: str, labels, permutations: int) -> np.ndarray:
-    """Null of the mean over pairs of *different* seeds, for every two groups: (K, groups, groups); nan where none.
+class Parts(NamedTuple):
+    """Values within and between two groups a and b; ab[i, j] is value(a_i, b_j), ba[j, i] is value(b_j, a_i)."""
 
-    Networks that share a seed share their start and, through it, class means that a within-class permutation keeps; in
-    the null as in the value they must not be paired. Seeds are dealt into two halves, and only networks of opposite
-    halves meet. For probes that are inner products that takes one mean matrix per group and half; the others take
-    each network with that of the next seed. Both use a part of the pairs, with the centre of all of them.
-    """
-    null = np.full((permutations, len(measured), len(measured)), np.nan)
-    if probe.matrix is None:
-        return _nulls_one_by_one(probe, measured, kind, labels, null)
-    half = {seed: i % 2 for i, seed in enumerate(sorted({seed for m in measured for seed in m.seeds}))}
-    chosen = {(i, h): [s for s in m.seeds if half[s] == h] for i, m in enumerate(measured) for h in (0, 1)}
-    chosen = {key: seeds for key, seeds in chosen.items() if seeds}
-    if not chosen:
-        return null
-    means = []
-    for (i, _), seeds in chosen.items():
-        mean = sum(probe.matrix(measured[i].trained[seed]) for seed in seeds) / len(seeds)
-        means.append(mean)
-    place = {key: at for at, key in enumerate(chosen)}
-    drawn = group_nulls(means, kind=kind, labels=labels, permutations=permutations)
-    for i, j in itertools.combinations(range(len(measured)), 2):
-        crossed = [drawn[:, place[i, h], place[j, 1 - h]] for h in (0, 1) if (i, h) in place and (j, 1 - h) in place]
-        if crossed:
-            null[:, i, j] = np.mean(crossed, axis=0)
-    return null
+    aa: np.ndarray
+    bb: np.ndarray
+    ab: np.ndarray
+    ba: np.ndarray
 
 
-def _nulls_one_by_one(probe: PairProbe, measured: list[Measured], kind: str, labels, null: np.ndarray) -> np.ndarray:
-    """`_nulls` for probes that are no inner product: a value per pair and permutation."""
-    prepared = [p for m in measured for p in m.trained.values()]
-    if not prepared:
-        return null
-    for k, order in enumerate(orders(prepared[0].n, kind, labels, len(null), seed=0)):
-        for i, j in itertools.combinations(range(len(measured)), 2):
-            a, b = measured[i], measured[j]
-            shifted = b.seeds[1:] + b.seeds[:1]
-            met = [(s, t) for s, t in zip(a.seeds, shifted, strict=False) if s != t]
-            drawn = [probe.value(a.trained[s], probe.permute(b.trained[t], order)) for s, t in met]
-            drawn = [v for v in drawn if not isinstance(v, Undefined)]
-            null[k, i, j] = np.mean(drawn) if drawn else np.nan
-    return null
-
-
-def _within_pairs(probe: PairProbe, layer: str, m: Measured) -> list[dict[str, Any]]:
-    rows = _pairs(probe, layer, "within", m, m, m.within, upper=True)
+def _within_pairs(probe: PairProbe, layer: str, m: Measured, within) -> list[dict[str, Any]]:
+    rows = _pairs(probe, layer, "within", m, m, within, keep=(lambda i, j: i < j) if probe.info.symmetric else ne)
     for seed, value in zip(m.seeds, m.untrained, strict=True):
         number = np.nan if isinstance(value, Undefined) else value
         rows.append(_pair(probe, layer, "untrained", m.group.label, seed, m.group.label, seed, number))
     return rows
 
 
-def _pairs(probe, layer, kind, a: Measured, b: Measured, S, upper: bool = False) -> list[dict[str, Any]]:
+def _pairs(probe, layer, kind, a: Measured, b: Measured, S, keep=lambda i, j: True) -> list[dict[str, Any]]:
     return [
         _pair(probe, layer, kind, a.group.label, s, b.group.label, t, S[i, j])
         for (i, s), (j, t) in itertools.product(enumerate(a.seeds), enumerate(b.seeds))
-        if not upper or i < j
+        if keep(i, j)
     ]
 
 
@@ -222,8 +196,12 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
     return Pairing(a.seeds, rest, False, notes)
 
 
-def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, S, drawn, labels, plan: Plan) -> dict[str, Any]:
-    """One line of the table: two rules at one layer, all of it over the same seeds."""
+def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, parts: Parts, null, labels, plan) -> dict[str, Any]:
+    """One line of the table: two rules at one layer, all of it over the same seeds.
+
+    A value that depends on the order of its two networks enters everything as the mean of both directions, which stand
+    beside it.
+    """
     pairing = pair_up(a, b)
     notes = list(pairing.notes)
     row: dict[str, Any] = {
@@ -241,6 +219,8 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, S, drawn, label
         "step_b": b.group.step,
         "accuracy_a": a.group.accuracy,
         "accuracy_b": b.group.accuracy,
+        "loss_a": a.group.loss,
+        "loss_b": b.group.loss,
         "permutations": plan.permutations,
         "paired": pairing.paired,
         "seeds": min(len(pairing.a), len(pairing.b)),
@@ -249,7 +229,9 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, S, drawn, label
         gap = 100 * abs(a.group.accuracy - b.group.accuracy)
         notes.append(f"{a.group.label} and {b.group.label} differ by {gap:.1f} points at their nearest stored steps")
     ra, rb = [a.seeds.index(s) for s in pairing.a], [b.seeds.index(s) for s in pairing.b]
-    S, A, B = S[np.ix_(ra, rb)], a.within[np.ix_(ra, ra)], b.within[np.ix_(rb, rb)]
+    A, B = parts.aa[np.ix_(ra, ra)], parts.bb[np.ix_(rb, rb)]
+    forward, backward = parts.ab[np.ix_(ra, rb)], parts.ba[np.ix_(rb, ra)].T
+    A, B, S = (A + A.T) / 2, (B + B.T) / 2, (forward + backward) / 2
     for side, m, W, rows in (("a", a, A, ra), ("b", b, B, rb)):
         lost = len(m.group.folder.spec.seeds) - len(m.group.seeds)
         row[f"seeds_{side}"], row[f"diverged_{side}"] = len(rows), lost
@@ -262,6 +244,9 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, S, drawn, label
     unknown = ONE_SEED if not S.size or defined else Undefined("some pairs of networks have no value")
     between = defined and (len(A) > 1 if pairing.paired else True)
     _put(row, "between", between_interval(S, pairing.paired) if between else unknown, notes)
+    for name, one_way in (("a_to_b", forward), ("b_to_a", backward)):
+        mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
+        row[name] = np.nan if isinstance(mean, Undefined) else mean
     shared = defined and pairing.paired
     _put(row, "same_start", between_interval(S, True, "only") if shared else NO_SHARED_START, notes)
     facts = {"direction": probe.info.direction}
@@ -271,13 +256,13 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, S, drawn, label
     if several:
         test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, probe)
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
-    best = probe.info.range[1] if probe.info.direction == "similarity" else probe.info.range[0]
-    for kind, null in drawn.items():
+    for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
-        row[name] = row[f"{name}_p"] = row[f"{name}_calibrated"] = np.nan
-        if np.isfinite(row["between"]) and np.isfinite(null).all():
-            found = null_result(kind, row["between"], null, direction=probe.info.direction, best=best)
-            row[name], row[f"{name}_p"], row[f"{name}_calibrated"] = found.mean, found.p, found.calibrated
+        found = null(kind, row["between"]) if np.isfinite(row["between"]) else None
+        row[name], row[f"{name}_p"], row[f"{name}_calibrated"] = (
+            (np.nan, np.nan, np.nan) if found is None else (found.mean, found.p, found.calibrated)
+        )
+        row[f"{name}_draws"] = 0 if found is None else found.permutations
     prepared: list[Prepared] = [*a.trained.values(), *b.trained.values()]
     notes += cautions(probe, plan.stimuli, a.width, b.width, labels, prepared)
     row["notes"] = "; ".join(dict.fromkeys(notes))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lab.comparison_nulls import null_sources
 from lab.summary import summarise
 from runs import RunFolder
 
@@ -182,8 +183,8 @@ def _limits(rows, summaries: dict[str, Any]) -> str:
     """What these numbers rest on, and what they cannot show."""
     first = rows.iloc[0]
     said = (
-        f"n = {first['n']} test stimuli, {first['seeds']} seeds per rule, 95 % intervals over seeds, K = "
-        f"{first['permutations']} permutations; layers are compared with their namesakes; nothing but the number of "
+        f"n = {first['n']} test stimuli, {first['seeds']} seeds per rule, 95 % intervals over seeds, nulls "
+        f"{null_sources(rows)}; layers are compared with their namesakes; nothing but the number of "
         "steps is matched unless it is said. Intervals are not corrected for the number of comparisons."
     )
     floor = rows["rule_effect_p_floor"].max()

@@ -14,8 +14,9 @@ from algorithms.rule import Activations
 from lab.device import memory
 from lab.errors import LabError, UsageError
 from lab.examination import DIAGNOSTIC_BATCH, READOUT_FIT, Examiner
-from lab.request import Request, told
+from lab.request import Request
 from lab.training import Examples, Learner, Trainer, on_device
+from lab.user_files import told
 
 
 def check_fit(request: Request) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -17,12 +13,13 @@ from algorithms import RULES, Rule, RuleError, RuleInfo
 from lab.callstring import bind, build, canonical, parse
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
-from lab.errors import LabError, NotFound, UsageError
+from lab.errors import UsageError
 from lab.networks import ARCHITECTURES, Network
 from lab.optimizers import OPTIMIZERS, rates_of, with_rate
 from lab.recipes import Recipe, find_recipe
 from lab.summary import rule_name
 from lab.training import cohort_width
+from lab.user_files import load_user_factory, users_own
 from runs import RunSpec
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "bfloat16"}
@@ -185,9 +182,9 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
             return rule, call, {}
         call = parse(text, "--rule")
         path = Path(call.name).expanduser()
-        factory, source = load_user_factory(path)
+        factory, source = load_user_factory(path, "rule", "--rule")
         bound = bind(call, factory, "--rule")
-        with users_own(path):
+        with users_own(path, "--rule"):
             rule = factory(*bound.args, **bound.kwargs)
     except RuleError as error:
         raise UsageError(f"--rule '{text}': {error}") from None
@@ -196,55 +193,6 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
     if not isinstance(rule.info, RuleInfo):
         raise UsageError(f"--rule: the Rule of {path} needs info=algorithms.RuleInfo(...), not {rule.info!r}")
     return rule, canonical(path.stem, bound), {"rule": (path.name, source)}
-
-
-def load_user_factory(path: Path) -> tuple[Callable[..., Any], bytes]:
-    """The function `rule` of a user's file, and the file's bytes."""
-    if not path.is_file():
-        raise NotFound(f"--rule: there is no file {path}; give the path of a Python file that defines rule()")
-    source = path.read_bytes()
-    module = ModuleType(f"user_rule_{path.stem}")
-    module.__file__ = str(path.resolve())
-    with users_own(path):
-        # These very bytes, which the run's id is drawn from: an import could find older ones in __pycache__.
-        exec(compile(source, module.__file__, "exec"), module.__dict__)
-    if not callable(getattr(module, "rule", None)):
-        raise UsageError(
-            f"--rule: {path} defines no function rule(); it must return an algorithms.Rule (CONTRIBUTING.md)"
-        )
-    return module.rule, source
-
-
-@contextmanager
-def users_own(path: Path) -> Iterator[None]:
-    """Within, whatever a user's file raises is the user's to hear about: one line, with its place in the file.
-
-    What it prints goes to stderr: stdout is the answer's, which a program may be reading.
-    """
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except RuleError:
-        raise
-    except (Exception, SystemExit) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path.resolve())
-        raise LabError(f"--rule: {path}, line {line}: {told(error)}; mend the file and try again") from None
-
-
-def told(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _last_line(error: BaseException, path: Path) -> int | str:
-    lines = []
-    trace = error.__traceback__
-    while trace:
-        if Path(trace.tb_frame.f_code.co_filename).resolve() == path:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return lines[-1] if lines else "?"
 
 
 def default_network(rule: Rule) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.capture import stimuli
-from lab.comparison import Plan, compare_runs, pair_probe_of
+from lab.comparison import Plan, compare_runs
 from lab.errors import LabError, NotFound, UsageError, did_you_mean
 from lab.figures.stored import FIGURES, draw
 from lab.findings import findings
 from lab.fit import check_fit
+from lab.measures import pair_probe_of
 from lab.request import Request, Wish, make_request
 from lab.runner import train
 from lab.summary import rule_name, summarise

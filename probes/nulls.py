@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from probes.features import class_labels
-from probes.moments import Sums, moments, sums
+from probes.moments import Moments, moments, sums
 from probes.probe import PairProbe, Prepared, ProbeError, Undefined, one_of, positive_integer
 
 KINDS = ("global", "within-class")
@@ -132,13 +132,12 @@ def null_result(
     )
 
 
-def closed_form_null(observed: float, a: Sums, b: Sums, *, best: float = 1.0, alpha: float = 0.05) -> NullResult | None:
+def closed_form_null(observed: float, found: Moments, *, best: float = 1.0, alpha: float = 0.05) -> NullResult | None:
     """The global null of a similarity Σ_ij A_ij B_ij from the exact moments over all permutations.
 
     τ and p are those of Pearson's type III distribution with these three moments. None where the null is so skewed
     that three moments do not say how its tail runs; then permutations must be drawn.
     """
-    found = moments(a, b)
     if abs(found.skewness) > SKEWED:
         return None
     tau = found.quantile(1 - alpha)
@@ -154,8 +153,8 @@ def null_test(probe: PairProbe, px: Prepared, py: Prepared, *, alpha: float = 0.
     observed = probe.value(px, py)
     if isinstance(observed, Undefined):
         return observed
-    a, b = (sums(probe.matrix(p)) for p in (px, py))
-    return closed_form_null(observed, a, b, best=probe.info.range[1], alpha=alpha)
+    found = moments(*(sums(probe.matrix(p)) for p in (px, py)))
+    return closed_form_null(observed, found, best=probe.info.range[1], alpha=alpha)
 
 
 def maximum_null(

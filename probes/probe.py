@@ -49,6 +49,7 @@ class ProbeInfo:
         convention: the choices that other codes make differently.
         traps: known ways of being misled by this number.
         cost: arithmetic for one pair (or one representation) in big-O of n stimuli and d units.
+        paired: whether row i of both arrays must be the same stimulus; an unpaired value has no permutation null.
         few_stimuli: what happens to the value with fewer than 2d stimuli, "" if nothing does.
         null_mean: (n, d1, d2) → expected value for independent representations, None when no closed form is known.
         params: the settings it was made with.
@@ -67,6 +68,7 @@ class ProbeInfo:
     convention: str
     traps: str
     cost: str
+    paired: bool = True
     few_stimuli: str = ""
     null_mean: Callable[[int, int, int], float] | None = None
     params: tuple[tuple[str, Any], ...] = ()

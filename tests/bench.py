@@ -9,6 +9,8 @@
     memory   peak memory of `lab train` with 5 seeds on MNIST
     width    seconds per seed and epoch by cohort width
     conv     the convolution as it is written, beside XLA's primitive, inside a compiled loop
+    probes   all pairs of 128 representations beside pair by pair, and nulls in closed form beside drawn ones
+    stimuli  10,000 stimuli and 100 networks within a limit of memory
     peers    pc beside FabricPC, fa beside BioTorch: one thread each, the same network, batch and steps; they are no
              dependencies, so PEERS_PYTHON names a Python that has them (tests/peers/ says what is compared)
 
@@ -35,6 +37,8 @@ EPOCHS_TIMED = 2
 
 
 def main(names: list[str]) -> int:
+    from tests import bench_probes
+
     benches = {
         "loop": loop,
         "run": whole_run,
@@ -45,6 +49,8 @@ def main(names: list[str]) -> int:
         "memory": memory,
         "width": width,
         "conv": conv,
+        "probes": lambda: bench_probes.probes(say),
+        "stimuli": lambda: bench_probes.many_stimuli(say),
         "peers": peers,
     }
     unknown = [name for name in names if name not in benches]

@@ -9,7 +9,12 @@ import click
 
 from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 
-MATCHES = click.Choice(["steps", "accuracy"])
+MATCHED = {
+    "steps": "Matched by nothing but the end of training.",
+    "accuracy": "Matched by validation accuracy.",
+    "loss": "Matched by training loss.",
+}
+MATCHES = click.Choice(["steps", "accuracy", "loss"])
 
 
 @click.command(short_help="Compare the representations of stored runs.")
@@ -21,16 +26,30 @@ MATCHES = click.Choice(["steps", "accuracy"])
 @click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
 @click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
 @click.option(
-    "--permutations", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Draws of each null."
+    "--permutations",
+    type=click.IntRange(1, 100_000),
+    default=200,
+    show_default=True,
+    help="Draws of each null that is not known in closed form.",
 )
 @click.option(
-    "--match", type=MATCHES, default="steps", show_default=True, help="Compare at the last step, or at equal accuracy."
+    "--match",
+    type=MATCHES,
+    default="steps",
+    show_default=True,
+    help="Compare at the last step, or at equal accuracy or training loss.",
+)
+@click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    help="For all pairs of one measure at one layer; more is kept on disk.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
 @device_option
 @store_option
 @json_option
-def compare(runs, measures, layers, stimuli, permutations, match, as_csv, device, store, as_json) -> None:
+def compare(runs, measures, layers, stimuli, permutations, match, memory, as_csv, device, store, as_json) -> None:
     """Compare the hidden representations of stored runs, block by block; train nothing.
 
     RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. For every pair of
@@ -51,11 +70,13 @@ def compare(runs, measures, layers, stimuli, permutations, match, as_csv, device
 
     prepare(device)
     from lab.comparison import Plan, compare_runs
+    from probes.all_pairs import bytes_of
 
+    limit = bytes_of(memory)
     where = open_store(store)
     folders = find_runs(where, runs)
     plan = Plan(tuple(measures), stimuli, permutations, match, tuple(layers) or None)
-    comparison = compare_runs(folders, plan, where, lambda line: click.echo(line, err=True))
+    comparison = compare_runs(folders, plan, where, lambda line: click.echo(line, err=True), limit)
     if as_csv:
         click.echo(comparison.rows.to_csv(index=False), nl=False)
     elif as_json:
@@ -72,6 +93,8 @@ def compare(runs, measures, layers, stimuli, permutations, match, as_csv, device
 
 def print_comparison(comparison) -> None:
     """The table for people: one block per measure and layer, and what was matched underneath."""
+    from lab.comparison_nulls import null_sources
+
     rows = comparison.rows
     first = rows.iloc[0]
     columns = [
@@ -84,6 +107,7 @@ def print_comparison(comparison) -> None:
         "within-class",
         "rule effect [95 %]",
         "p (floor)",
+        "q",
     ]
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         click.echo(f"{measure} ({block.iloc[0]['direction']}), {layer}")
@@ -91,21 +115,19 @@ def print_comparison(comparison) -> None:
         click.echo("")
     click.echo(
         f"n = {first['n']} test stimuli; {_counts(rows)}; intervals over seeds; layers compared with their namesakes; "
-        f"{first['permutations']} permutations, p in brackets."
+        f"p of the nulls in brackets, {null_sources(rows)}."
     )
-    for label, step, accuracy in _matched(rows):
-        click.echo(f"{label}: step {step}, validation accuracy {100 * accuracy:.2f} %")
-    click.echo(
-        {"steps": "Matched by nothing but the end of training.", "accuracy": "Matched by validation accuracy."}[
-            first["match"]
-        ]
-    )
+    for label, step, accuracy, loss in _matched(rows):
+        told = "" if math.isnan(loss) else f", training loss {loss:.4f}"
+        click.echo(f"{label}: step {step}, validation accuracy {100 * accuracy:.2f} %{told}")
+    click.echo(MATCHED[first["match"]])
     for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(
         "rule effect: mean of the ceilings minus between (for a distance, the reverse): above 0, rules differ more "
-        "than seeds do; p (floor): exact, over swaps of rules within seeds, and the least that so few seeds can give."
+        "than seeds do; p (floor): exact, over swaps of rules within seeds, and the least that so few seeds can give; "
+        "q: the false discovery rate at which that effect would be called, over all rows above."
     )
 
 
@@ -120,6 +142,7 @@ def _line(row) -> list[str]:
         _null(row, "within"),
         _interval(row, "rule_effect", sign="+"),
         _test(row),
+        "-" if math.isnan(row["rule_effect_q"]) else _number(row["rule_effect_q"]),
     ]
 
 
@@ -159,5 +182,7 @@ def _matched(rows):
     seen = {}
     for side in ("a", "b"):
         for row in rows.itertuples():
-            seen[getattr(row, f"rule_{side}")] = (getattr(row, f"step_{side}"), getattr(row, f"accuracy_{side}"))
+            seen[getattr(row, f"rule_{side}")] = tuple(
+                getattr(row, f"{k}_{side}") for k in ("step", "accuracy", "loss")
+            )
     return [(label, *rest) for label, rest in seen.items()]

@@ -121,6 +121,7 @@ MATCHED = {
     "steps": "Matched: steps (every network after its last step)",
     "accuracy": "Matched: accuracy (every rule at the stored step whose validation accuracy is nearest to the lowest "
     "final one)",
+    "loss": "Matched: loss (every rule at the stored step whose training loss is nearest to the highest final one)",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.comparison_nulls import null_sources
 from lab.figures.drawn import (
     Drawn,
     check_room,
@@ -270,7 +271,7 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
     for side in "ab":
         column = f"seeds_{side}" if f"seeds_{side}" in rows else "seeds"
         seeds |= dict(zip(rows[f"rule_{side}"], rows[column].astype(int), strict=True))
-    n, k = int(rows["n"].iloc[0]), int(rows["permutations"].iloc[0])
+    n = int(rows["n"].iloc[0])
     rules = labels or list(seeds)
     kinds = table[table["quantity"].isin(QUANTITIES)]
     missing = kinds[kinds["value"].isna()]
@@ -288,7 +289,7 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
             "dots: single pairs of networks. Bands and crosses stand on their rule's side: the same rule with another "
             "seed (ceiling), and trained networks against their own initial weights.",
             "Bars and bands: 95 % intervals over seeds, the unit of the experiment.",
-            f"Dashed and dotted: means of the global and the within-class permutation null (K = {k}"
+            f"Dashed and dotted: means of the global and the within-class permutation null ({null_sources(rows)}"
             + (f"; largest p = {worst:.2g})." if worst == worst else ").") if rows["null_global"].notna().any()
             or rows["null_within"].notna().any() else "No null was computed.",
             match_words(rows),

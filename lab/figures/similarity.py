@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.comparison_nulls import null_sources
 from lab.figures.drawn import (
     Drawn,
     check_room,
@@ -190,7 +191,7 @@ def _names(ax, nets: list[Net], style: Style, panel: float, left: bool, below: b
 
 def _caption(pairs, rows, nets: list[Net], of_layer, measure: str, direction: str) -> str:
     seeds = {rule: sum(r == rule for r, _ in nets) for rule in dict.fromkeys(rule for rule, _ in nets)}
-    n, k = int(rows["n"].iloc[0]), int(rows["permutations"].iloc[0])
+    n = int(rows["n"].iloc[0])
     nulls = []
     for layer in of_layer:
         here = rows[rows["layer"] == layer]
@@ -207,7 +208,7 @@ def _caption(pairs, rows, nets: list[Net], of_layer, measure: str, direction: st
             "separate rules, seeds ascend within each, and all panels share one colour scale.",
             "The diagonal, a network with itself, is left grey.",
             "Column “start”: each network against its own initial weights." if started else "",
-            f"Mean permutation null over pairs of rules (K = {k}): {'; '.join(nulls)}."
+            f"Mean permutation null over pairs of rules ({null_sources(rows)}): {'; '.join(nulls)}."
             if nulls else "No null was computed.",
             match_words(rows),
             f"Hatched: {missing + lost} undefined value{'s' * (missing + lost != 1)} "

@@ -58,6 +58,25 @@ def test_matched_by_accuracy(ask, runs):
     assert "Matched by validation accuracy." in said
 
 
+def test_matched_by_training_loss_where_the_loss_is_one(ask, refuse, runs, copied, tiny, answer):
+    said = ask("compare", runs["bp"], runs["fa"], "--match", "loss", *QUICK).stdout
+    assert "Matched by training loss." in said
+    assert "training loss " in said.split("bp: step")[1].splitlines()[0]
+    squared = answer("train", *tiny, "--rule", "bp(loss=mse)", "--epochs", "0", "--seeds", "1", "--store", copied)[
+        "run"
+    ]
+    complaint = refuse(2, "compare", runs["bp"], squared, "--match", "loss", "--store", copied, *QUICK)
+    assert "different losses" in complaint
+    assert "match by accuracy" in complaint
+
+
+def test_the_global_null_of_an_inner_product_is_not_drawn(answer, ask, runs):
+    row = answer("compare", runs["bp"], runs["fa"], *QUICK)["rows"][0]
+    assert (row["null_global_draws"], row["null_within_draws"]) == (0, 20)
+    said = ask("compare", runs["bp"], runs["fa"], *QUICK).stdout
+    assert "global in closed form, within-class from 20 permutations" in said
+
+
 def test_several_measures_and_a_layer(answer, runs):
     options = ("--measure", "linear-cka", "--measure", "mutual-knn(k=5)", "--layer", "dense1")
     rows = answer("compare", runs["bp"], runs["fa"], *options, *QUICK)["rows"]
@@ -75,7 +94,8 @@ REFUSED = [
     (["bp", "fa", "--stimuli", "201"], 2, ["give 10 to 200, the size of tiny's test set"]),
     (["bp", "fa", "--stimuli", "-1"], 2, ["give 10 to 200"]),
     (["bp", "fa", "--permutations", "0"], 2, ["'--permutations': 0 is not in the range"]),
-    (["bp", "fa", "--match", "loss"], 2, ["'loss' is not one of 'steps', 'accuracy'"]),
+    (["bp", "fa", "--match", "luck"], 2, ["'luck' is not one of 'steps', 'accuracy', 'loss'"]),
+    (["bp", "fa", "--memory", "little"], 1, ["'little' is no amount of memory"]),
     (["bp", "fa", "--json", "--csv"], 2, ["--json and --csv exclude each other"]),
     ([], 2, ["Missing argument"]),
 ]

@@ -32,7 +32,7 @@ def group(label, signal, strength: float, seeds=SEEDS, lost: int = 0, stream: in
     diverged = {100 + i: 7 for i in range(lost)}
     spec = SimpleNamespace(seeds=(*seeds, *diverged), rule=f"{label}()", epochs=1, arch=arch)
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": diverged}]})
-    return Group(folder, label, 40, 0.9, {"dense1": trained}, {"dense1": start})
+    return Group(folder, label, 40, 0.9, 0.3, {"dense1": trained}, {"dense1": start})
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def signals():
 
 def rows_of(groups, measure="linear-cka", permutations=60):
     plan = Plan((measure,), stimuli=N, permutations=permutations)
-    return compare_layer(PROBES[measure](), "dense1", groups, LABELS, plan)
+    return compare_layer(PROBES[measure](), "dense1", groups, LABELS, plan, memory=2**24)
 
 
 def test_every_mean_is_the_mean_of_the_right_pairs(signals):
@@ -102,7 +102,7 @@ def test_nulls_pair_no_networks_of_one_seed():
             means = np.random.default_rng([7, seed]).standard_normal((CLASSES, 20))  # shared by the rules, not by seeds
             trained[seed] = 3 * means[LABELS] + np.random.default_rng([stream, seed]).standard_normal((N, 20))
         made = group("ab"[stream - 1], np.zeros((N, 1)), 0.0)
-        groups.append(Group(made.folder, made.label, 40, 0.9, {"dense1": trained}, made.start))
+        groups.append(Group(made.folder, made.label, 40, 0.9, 0.3, {"dense1": trained}, made.start))
     for measure in ("linear-cka", "angular-procrustes"):
         (row,), _ = rows_of(groups, measure, permutations=40)
         probe = PROBES[measure]()

@@ -47,6 +47,8 @@ def comparison(rules=("bp", "fa"), seeds=4, layers=("dense1", "dense2"), directi
                 "null_global": value(0.02),
                 "null_within": value(0.55),
                 "null_global_p": 0.005,
+                "null_global_draws": 0,
+                "null_within_draws": 200,
                 "null_within_p": 0.01,
             }
             rows.append(row)

@@ -82,7 +82,7 @@ def test_options_reach_the_comparison(asked, tmp_path):
     plan = asked["plan"]
     assert (plan.measures, plan.stimuli, plan.match) == (("rsa",), 500, "accuracy")
     assert (plan.permutations, plan.layers) == (50, ("dense1",))
-    assert "K = 50" in result.stdout
+    assert "permutation null (global in closed form" in result.stdout
     note = json.loads((tmp_path / "x.json").read_text())
     assert (note["style"], note["comparison"]) == ("nature", "abc123")
     assert "measuring" in result.stderr
