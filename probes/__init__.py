@@ -10,11 +10,15 @@ a factory that returns a `PairProbe` or a `SingleProbe` and add one row here.
 
 from collections.abc import Callable
 
+from probes.cca import cca, pwcca, svcca
 from probes.cka import debiased_cka, linear_cka
 from probes.decoding import linear_probe
+from probes.gulp import gulp
+from probes.matching import permutation, soft_matching
 from probes.neighbours import mutual_knn
+from probes.predictivity import ridge
 from probes.probe import PairProbe, Prepared, ProbeError, ProbeInfo, SingleProbe, Undefined, compare, headline
-from probes.procrustes import angular_procrustes
+from probes.procrustes import angular_procrustes, normalised_procrustes, procrustes, shape
 from probes.rsa import rsa
 from probes.sparsity import dead_units, sparsity
 from probes.spectrum import (
@@ -29,6 +33,16 @@ PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "linear-cka": linear_cka,
     "debiased-cka": debiased_cka,
     "angular-procrustes": angular_procrustes,
+    "normalised-procrustes": normalised_procrustes,
+    "procrustes": procrustes,
+    "shape": shape,
+    "cca": cca,
+    "svcca": svcca,
+    "pwcca": pwcca,
+    "permutation": permutation,
+    "soft-matching": soft_matching,
+    "gulp": gulp,
+    "ridge": ridge,
     "rsa": rsa,
     "mutual-knn": mutual_knn,
     "participation-ratio": participation_ratio,

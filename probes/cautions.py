@@ -29,6 +29,18 @@ def cautions(
             f"{name}: with n = {n} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more than "
             f"{2 * d} stimuli, or read the null."
         )
+    if name in ("cca", "pwcca") and n < 5 * d:
+        said.append(
+            f"{name}: with n = {n} stimuli and {d1} and {d2} units, the squared canonical correlations of unrelated "
+            f"representations are {min(1.0, d / max(1, n - 1)):.2f} on average; use many more stimuli, or svcca of a "
+            "small rank."
+        )
+    kept = {p.arrays[0].shape[1] for p in prepared if p.arrays} if name == "svcca" else ()
+    if len(kept) > 1:
+        said.append(
+            f"svcca: between {min(kept)} and {max(kept)} components are kept, and the value falls with their "
+            f"number; give all the same, as in svcca(rank={min(kept)})."
+        )
     if name == "debiased-cka" and n < 20:
         said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
     sizes = None if labels is None else np.bincount(class_labels(labels, n))

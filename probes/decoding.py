@@ -23,25 +23,32 @@ def stratified_folds(y: np.ndarray, folds: int) -> np.ndarray:
     return fold
 
 
-def _readout(x: np.ndarray, targets: np.ndarray, ridges: Sequence[float]) -> tuple[np.ndarray, float]:
-    """Weights of the ridge regression of centred targets on standardised x, and the strength that was chosen.
+def leave_one_out_ridge(u: np.ndarray, s: np.ndarray, targets: np.ndarray, ridges: Sequence[float]) -> float:
+    """The strength with the smallest leave-one-out squared error of ridge regression, summed over targets.
 
-    The strength is the one with the smallest leave-one-out squared error on these training stimuli, which ridge
-    regression gives in closed form, e_i / (1 − h_i), from one SVD; equal errors go to the stronger one.
+    u (n×r) and s (r) are from the singular value decomposition of the centred training features, targets (n×t) are
+    centred too; the penalty is strength·n·‖W‖². Closed form e_i / (1 − h_i); equal errors go to the stronger one.
     """
+    n = len(u)
+    projected = u.T @ targets
+    best = (math.inf, 0.0)
+    for ridge in sorted(ridges, reverse=True):
+        shrink = s**2 / (s**2 + ridge * n)
+        left = 1.0 - 1.0 / n - (u**2) @ shrink  # 1 − leverage; 1/n is the intercept's
+        residual = targets - u @ (shrink[:, None] * projected)
+        error = float((np.einsum("ij,ij->i", residual, residual) / np.maximum(left, 1e-12) ** 2).sum())
+        best = min(best, (error, ridge), key=lambda pair: pair[0])
+    return best[1]
+
+
+def _readout(x: np.ndarray, targets: np.ndarray, ridges: Sequence[float]) -> tuple[np.ndarray, float]:
+    """Weights of the ridge regression of centred targets on standardised x, and the strength that was chosen."""
     n = len(x)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     keep = s > s[0] * max(x.shape) * np.finfo(np.float64).eps
     u, s, vt = u[:, keep], s[keep], vt[keep]
-    projected = u.T @ targets
-    best = (math.inf, 0.0)
-    for ridge in sorted(ridges, reverse=True) if len(ridges) > 1 else ():
-        shrink = s**2 / (s**2 + ridge * n)
-        left = 1.0 - 1.0 / n - (u**2) @ shrink  # 1 − leverage; 1/n is the intercept's
-        error = (targets - u @ (shrink[:, None] * projected)) / np.maximum(left, 1e-12)[:, None]
-        best = min(best, (float(np.mean(error**2)), ridge), key=lambda pair: pair[0])
-    ridge = best[1] if len(ridges) > 1 else float(ridges[0])
-    return vt.T @ ((s / (s**2 + ridge * n))[:, None] * projected), ridge
+    ridge = leave_one_out_ridge(u, s, targets, ridges) if len(ridges) > 1 else float(ridges[0])
+    return vt.T @ ((s / (s**2 + ridge * n))[:, None] * (u.T @ targets)), ridge
 
 
 def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RIDGES) -> SingleProbe:

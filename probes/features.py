@@ -64,10 +64,14 @@ def class_labels(labels: Any, n: int) -> np.ndarray:
     return np.unique(array, return_inverse=True)[1].reshape(n)
 
 
+def exponent(x: np.ndarray) -> int:
+    """The power of two next above the largest entry of x."""
+    return int(np.frexp(np.abs(x).max())[1])
+
+
 def scaled(x: np.ndarray) -> np.ndarray:
-    """x times a power of two that brings its largest entry near 1: exact, and squares neither over- nor underflow."""
-    _, exponent = np.frexp(np.abs(x).max())
-    return np.ldexp(x, -exponent)
+    """x / 2**exponent(x), whose largest entry is near 1: exact, and squares neither over- nor underflow."""
+    return np.ldexp(x, -exponent(x))
 
 
 def centred(x: np.ndarray) -> np.ndarray | Undefined:

@@ -93,7 +93,7 @@ class Prepared:
         n, d: stimuli and units of the original array.
         arrays: what the probe needs later; empty when `undefined` is set.
         undefined: why no value exists for this representation, or None.
-        notes: remarks on the rows (all-zero, duplicates) that a reader of the value should see.
+        notes: remarks on rows (all-zero, duplicates) or units that a reader of the value should see.
     """
 
     probe: str
@@ -155,18 +155,22 @@ def pair_probe(
     permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...]],
     matrix: Callable[[tuple[np.ndarray, ...], slice, slice], np.ndarray] | None = None,
     symmetric_matrix: bool = True,
+    notes: Callable[[np.ndarray], tuple[str, ...]] = lambda x: (),
 ) -> PairProbe:
-    """Wraps the mathematics of a pair probe, written on plain arrays, with the checks that all of them need."""
+    """Wraps the mathematics of a pair probe, written on plain arrays, with the checks that all of them need.
+
+    `notes` adds remarks on a representation that matter to this probe to those on its rows.
+    """
     from probes.features import features, row_notes
 
     def checked_prepare(X: Any) -> Prepared:
         x = features(X)
-        arrays = prepare(x)
+        arrays, said = prepare(x), row_notes(x) + notes(x)
         if isinstance(arrays, Undefined):
-            return Prepared(info.label, *x.shape, (), arrays, row_notes(x))
+            return Prepared(info.label, *x.shape, (), arrays, said)
         for array in arrays:
             array.setflags(write=False)  # shared by every pair that this representation enters
-        return Prepared(info.label, *x.shape, arrays, None, row_notes(x))
+        return Prepared(info.label, *x.shape, arrays, None, said)
 
     def own(p: Prepared) -> Prepared:
         if p.probe != info.label:
