@@ -125,7 +125,7 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
                 anchors[i] = projection[:-1] / projection[-1] if weight.any() else s[np.argmax(cone @ t)]
             axes = anchors - anchors.mean(axis=0)
             squares.append(squared)
-            radius.append(math.sqrt((_lengths(axes) ** 2).mean()))
+            radius.append(math.sqrt((axes**2).sum() / (samples - 1)))
             dimension.append(((_unit(axes) * draws[:, :-1]).sum(axis=1) ** 2).mean())
         alpha, error = _inverse_mean(np.mean(squares, axis=0))
         return {
