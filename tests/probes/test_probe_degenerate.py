@@ -22,7 +22,8 @@ def run(name, X, labels=LABELS):
     probe = PROBES[name]()
     if probe.info.kind == "pair":
         return compare(probe, X, np.random.default_rng(0).standard_normal((len(X), 5)))
-    readout = np.random.default_rng(2).standard_normal((np.shape(X)[-1] if np.ndim(X) else 1, 4))
+    width, classes = np.shape(X)[-1] if np.ndim(X) else 1, 1 if labels is None else len(np.unique(labels))
+    readout = np.random.default_rng(2).standard_normal((width, classes))
     needs = {"labels": labels, "predictions": labels, "readout": readout}
     return probe.value(X, **{name: needs[name] for name in probe.needs})
 
@@ -47,6 +48,31 @@ def test_constant_representation(name, constant):
 @pytest.mark.parametrize("name", sorted(set(PROBES) - set(CONSTANT_IS_FINE) - {"mutual-knn"}))
 def test_rows_that_are_all_the_same_have_no_variance_whatever_the_units(name):
     assert isinstance(run(name, np.tile([[0.1, 5.0, -3.3]], (40, 1))), Undefined)
+
+
+@pytest.mark.parametrize("kind", ["wide", "one unit", "sparse", "one-hot", "repeated", "huge offset"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 40])
+@pytest.mark.parametrize("name", sorted(set(PROBES) - set(PAIRS)))
+def test_a_single_probe_gives_finite_numbers_or_a_reason_for_any_handful_of_stimuli(name, n, kind):
+    X = good(n, 60)
+    if kind == "one unit":
+        X = X[:, :1]
+    elif kind == "sparse":
+        X = np.maximum(X - 1.5, 0.0) * (np.arange(n) % 3 > 0)[:, None]
+    elif kind == "one-hot":
+        X = np.eye(n)
+    elif kind == "repeated":
+        X = X[np.arange(n) // 2]
+    elif kind == "huge offset":
+        X = X + 1e12
+    found = run(name, X, np.arange(n) % 4 if n > 3 else np.arange(n) % 2)
+    if isinstance(found, Undefined):
+        assert len(found.reason) > 20
+    else:
+        numbers = list(found.values()) if isinstance(found, dict) else [found]
+        assert np.isfinite(numbers).all()
+        low, high = PROBES[name]().info.range
+        assert low - 1e-9 <= headline(found) <= high + 1e-9
 
 
 @pytest.mark.parametrize("name", PAIRS)
