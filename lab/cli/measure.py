@@ -12,7 +12,7 @@ from lab.cli.options import json_option, print_json
 @click.argument("measure")
 @click.argument("arrays", nargs=-1, required=True, metavar="A.npy [B.npy]")
 @click.option(
-    "--labels", metavar="Y.npy", help="Class of each stimulus: for within-class nulls and measures of classes."
+    "--labels", metavar="Y.npy", help="Class of each stimulus: for within-class nulls and measures that need it."
 )
 @click.option("--predictions", metavar="P.npy", help="Class that the network answers for each stimulus: for nc4.")
 @click.option("--readout", metavar="W.npy", help="Weights of the linear readout, units × classes: for nc3.")
