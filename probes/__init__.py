@@ -15,19 +15,27 @@ from probes.cka import debiased_cka, linear_cka
 from probes.decoding import linear_probe
 from probes.gulp import gulp
 from probes.matching import permutation, soft_matching
+from probes.collapse import nc1, nc2, nc3, nc4
+from probes.decoding import concept_probe, knn_probe, linear_probe
+from probes.dimension import mle_dimension, twonn
+from probes.few_shot import few_shot
+from probes.manifolds import capacity, glue
 from probes.neighbours import mutual_knn
 from probes.predictivity import ridge
 from probes.probe import PairProbe, Prepared, ProbeError, ProbeInfo, SingleProbe, Undefined, compare, headline
 from probes.procrustes import angular_procrustes, normalised_procrustes, procrustes, shape
 from probes.rsa import rsa
+from probes.selectivity import selectivity
 from probes.sparsity import dead_units, sparsity
 from probes.spectrum import (
+    debiased_participation_ratio,
     effective_rank,
     eigenvalue_effective_rank,
     participation_ratio,
     spectrum_exponent,
     stable_rank,
 )
+from probes.spread import alignment, anisotropy, uniformity
 
 PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "linear-cka": linear_cka,
@@ -46,13 +54,29 @@ PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "rsa": rsa,
     "mutual-knn": mutual_knn,
     "participation-ratio": participation_ratio,
+    "debiased-participation-ratio": debiased_participation_ratio,
     "effective-rank": effective_rank,
     "eigenvalue-effective-rank": eigenvalue_effective_rank,
     "stable-rank": stable_rank,
     "spectrum-exponent": spectrum_exponent,
+    "twonn": twonn,
+    "mle-dimension": mle_dimension,
+    "nc1": nc1,
+    "nc2": nc2,
+    "nc3": nc3,
+    "nc4": nc4,
+    "capacity": capacity,
+    "glue": glue,
+    "few-shot": few_shot,
+    "anisotropy": anisotropy,
+    "uniformity": uniformity,
+    "alignment": alignment,
+    "selectivity": selectivity,
     "sparsity": sparsity,
     "dead-units": dead_units,
     "linear-probe": linear_probe,
+    "knn-probe": knn_probe,
+    "concept-probe": concept_probe,
 }
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a linear read-out can tell from a representation."""
+"""What a simple read-out can tell from a representation: a linear one, or the nearest neighbours."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import centred, class_labels, features, scaled
-from probes.probe import ProbeError, ProbeInfo, SingleProbe, Undefined, non_negative, positive_integer
+from probes.features import centred, class_labels, features, narrowed, scaled
+from probes.nearest import nearest_rows
+from probes.probe import ProbeError, SingleProbe, Undefined, non_negative, positive_integer, single_info
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
@@ -51,6 +52,36 @@ def _readout(x: np.ndarray, targets: np.ndarray, ridges: Sequence[float]) -> tup
     return vt.T @ ((s / (s**2 + ridge * n))[:, None] * (u.T @ targets)), ridge
 
 
+def _held_out(
+    x: np.ndarray, targets: np.ndarray, fold: np.ndarray, ridges: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, float] | Undefined:
+    """Predictions of the targets (n×t), each by the folds that it is not in; the means of these folds in its place;
+    and the geometric mean of the strengths. Units constant on the training folds are left out."""
+    predicted, base = np.empty_like(targets), np.empty_like(targets)
+    folds, log_ridge = int(fold.max()) + 1, 0.0
+    for f in range(folds):
+        train = fold != f
+        mean, sd = x[train].mean(axis=0), x[train].std(axis=0)
+        used = sd > 1e-12 * sd.max() if sd.max() > 0 else np.zeros(len(sd), dtype=bool)
+        if not used.any():
+            return Undefined(f"the representation is constant on the training part of fold {f}")
+        z = (x[:, used] - mean[used]) / sd[used]
+        base[~train] = targets[train].mean(axis=0)
+        weights, chosen = _readout(z[train], targets[train] - targets[train].mean(axis=0), ridges)
+        predicted[~train] = z[~train] @ weights + base[~train]
+        log_ridge += math.log(chosen)
+    return predicted, base, math.exp(log_ridge / folds)
+
+
+def _strengths(ridge: float | int | Sequence[float | int]) -> tuple[float, ...]:
+    """The ridge setting as positive numbers."""
+    several = isinstance(ridge, Sequence | np.ndarray) and not isinstance(ridge, str)
+    ridges = tuple(non_negative("ridge", r) for r in (ridge if several else (ridge,)))
+    if not ridges or 0.0 in ridges:
+        raise ProbeError("ridge must be positive: without it the read-out is not unique; pass e.g. ridge=1e-4.")
+    return ridges
+
+
 def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RIDGES) -> SingleProbe:
     """Cross-validated accuracy of a linear classifier of the labels: ridge regression to one-hot targets.
 
@@ -64,20 +95,13 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
     Source: Alain and Bengio 2016, arXiv 1610.01644; Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
     """
     positive_integer("folds", folds, least=2)
-    several = isinstance(ridge, Sequence | np.ndarray) and not isinstance(ridge, str)
-    ridges = tuple(non_negative("ridge", r) for r in (ridge if several else (ridge,)))
-    if not ridges or 0.0 in ridges:
-        raise ProbeError("ridge must be positive: without it the read-out is not unique; pass e.g. ridge=1e-4.")
-    info = ProbeInfo(
+    ridges = _strengths(ridge)
+    info = single_info(
         name="linear-probe",
         title="linear decoding accuracy",
-        kind="single",
         formula="held-out accuracy of argmax_c (xW + b)_c, ridge regression to one-hot targets",
         citation="Alain, Bengio 2016, arXiv 1610.01644",
         range=(0.0, 1.0),
-        direction=None,
-        symmetric=None,
-        metric=False,
         # Standardising each unit fixes the axes, so a rotation changes what the ridge penalises.
         invariances=frozenset({"permutation", "isotropic-scaling", "translation"}),
         convention=f"{folds} stratified folds dealt out in row order, features standardised on training folds, "
@@ -86,7 +110,7 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
         traps="Random features of enough width decode well: read the untrained network beside it. Says what could be "
         "read out, not what the network uses. Folds follow row order: stimuli that come in correlated runs need "
         "shuffling first.",
-        params=(("folds", int(folds)), ("ridge", ridges if several else ridges[0])),
+        params=(("folds", int(folds)), ("ridge", ridges if len(ridges) > 1 else ridges[0])),
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
@@ -100,27 +124,118 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
         x = centred(scaled(x))
         if isinstance(x, Undefined):
             return x
-        onehot = np.eye(len(sizes))[y]
-        fold = stratified_folds(y, folds)
-        correct, log_ridge = 0, 0.0
-        for f in range(folds):
-            train = fold != f
-            mean, sd = x[train].mean(axis=0), x[train].std(axis=0)
-            used = sd > 1e-12 * sd.max() if sd.max() > 0 else np.zeros(len(sd), dtype=bool)
-            if not used.any():
-                return Undefined(f"the representation is constant on the training part of fold {f}")
-            z = (x[:, used] - mean[used]) / sd[used]
-            base = onehot[train].mean(axis=0)
-            weights, chosen = _readout(z[train], onehot[train] - base, ridges)
-            scores = z[~train] @ weights + base
-            correct += int((np.argmax(scores, axis=1) == y[~train]).sum())
-            log_ridge += math.log(chosen)
-        n = len(y)
+        found = _held_out(x, np.eye(len(sizes))[y], stratified_folds(y, folds), ridges)
+        if isinstance(found, Undefined):
+            return found
+        scores, _, strength = found
         return {
-            "value": correct / n,
-            "chance": float(sizes.max()) / n,
-            "ridge": math.exp(log_ridge / folds),
+            "value": float((np.argmax(scores, axis=1) == y).mean()),
+            "chance": float(sizes.max()) / len(y),
+            "ridge": strength,
             "folds": float(folds),
         }
 
-    return SingleProbe(info, value, needs_labels=True)
+    return SingleProbe(info, value, needs=("labels",))
+
+
+def concept_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RIDGES) -> SingleProbe:
+    """Cross-validated share of the variance of a known factor that a linear read-out explains: ridge regression.
+
+        R² = 1 − Σ_i (y_i − ŷ_i)² / Σ_i (y_i − ȳ)²,  ŷ_i and the mean ȳ from the folds that stimulus i is not in
+
+    X is n×d; labels hold the factor, a number for each of the n stimuli (its angle, size, age). Weights as in
+    linear-probe, with the factor in place of one-hot targets. Returns value, ridge (geometric mean of the chosen
+    strengths) and folds. At most 1; 0 is as good as the mean, below 0 is worse. Undefined for a constant representation
+    or factor, and for fewer than two stimuli per fold. ProbeError for labels that are words: linear-probe is for these.
+    Source: Alain and Bengio 2016, arXiv 1610.01644; Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
+    """
+    positive_integer("folds", folds, least=2)
+    ridges = _strengths(ridge)
+    info = single_info(
+        name="concept-probe",
+        title="linear decodability of a known factor",
+        formula="held-out R² of ridge regression of the factor on the standardised features",
+        citation="Alain, Bengio 2016, arXiv 1610.01644; Hoerl, Kennard 1970, doi 10.1080/00401706.1970.10488634",
+        range=(-math.inf, 1.0),
+        # Standardising each unit fixes the axes, so a rotation changes what the ridge penalises.
+        invariances=frozenset({"permutation", "isotropic-scaling", "translation"}),
+        convention=f"{folds} folds dealt out in order of the factor, features standardised on training folds, strength "
+        "chosen inside the training folds, errors of all folds in one ratio",
+        cost="folds·n·d·min(n, d)",
+        traps="Numbers that name classes are taken for magnitudes: linear-probe is for classes. An angle that wraps "
+        "around is not linear: decode its sine and cosine. Random features of enough width decode well: read the "
+        "untrained network beside it. Repeated stimuli leak from fold to fold.",
+        params=(("folds", int(folds)), ("ridge", ridges if len(ridges) > 1 else ridges[0])),
+    )
+
+    def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
+        x = features(X)
+        class_labels(labels, len(x))
+        factor = np.asarray(labels)
+        if factor.dtype.kind not in "biuf" or not np.isfinite(factor).all():
+            raise ProbeError(
+                f"the factor has dtype {factor.dtype} or infinite values, but a regression needs finite numbers; use "
+                "linear-probe for classes."
+            )
+        if len(x) < 2 * folds:
+            return Undefined(f"{folds} folds need at least {2 * folds} stimuli, and there are {len(x)}")
+        x = centred(scaled(x))
+        if isinstance(x, Undefined):
+            return x
+        target = centred(features(factor[:, None], "the factor"))
+        if isinstance(target, Undefined):
+            return Undefined(f"the factor is the same for all {len(x)} stimuli, so there is nothing to decode")
+        found = _held_out(x, target, stratified_folds(factor, folds), ridges)
+        if isinstance(found, Undefined):
+            return found
+        predicted, base, strength = found
+        unexplained = float(((target - predicted) ** 2).sum() / ((target - base) ** 2).sum())
+        return {"value": 1.0 - unexplained, "ridge": strength, "folds": float(folds)}
+
+    return SingleProbe(info, value, needs=("labels",))
+
+
+def knn_probe(k: int = 10) -> SingleProbe:
+    """Leave-one-out accuracy of the majority among the k nearest neighbours.
+
+        share of i with y_i = argmax_c #{j ∈ N_k(i): y_j = c},  N_k(i) the k nearest other stimuli by Euclidean distance
+
+    X is n×d, labels has n entries. Returns value, chance (share of the largest class) and k. Range 0..1. Undefined for
+    a constant representation, for one class, and for n ≤ k.
+    Source: Cover and Hart 1967, doi 10.1109/TIT.1967.1053964.
+    """
+    positive_integer("k", k)
+    info = single_info(
+        name="knn-probe",
+        title="accuracy of the nearest neighbours",
+        formula="share of i with y_i = majority class of its k nearest other stimuli",
+        citation="Cover, Hart 1967, doi 10.1109/TIT.1967.1053964",
+        range=(0.0, 1.0),
+        invariances=frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation"}),
+        convention=f"k = {k}, Euclidean distance (mutual-knn takes cosine), all votes count the same, a tied vote goes "
+        "to the first class in sorted order, tied distances to the lower row",
+        cost="n²·d",
+        traps="Repeated stimuli give their own label away. A unit of large variance decides who is near. Leaving one "
+        "out makes its class rarer among the rest: labels without meaning score below chance.",
+        params=(("k", int(k)),),
+    )
+
+    def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
+        x = features(X)
+        n = len(x)
+        y = class_labels(labels, n)
+        sizes = np.bincount(y)
+        if len(sizes) < 2:
+            return Undefined("there is only one class, so there is nothing to tell apart")
+        if n <= k:
+            return Undefined(f"k = {k} neighbours need at least {k + 1} stimuli, and there are {n}")
+        c = centred(x)
+        if isinstance(c, Undefined):
+            return c
+        _, index = nearest_rows(narrowed(c), k)
+        votes = np.zeros((n, len(sizes)))
+        np.add.at(votes, (np.arange(n)[:, None], y[index]), 1.0)
+        correct = float((np.argmax(votes, axis=1) == y).mean())
+        return {"value": correct, "chance": float(sizes.max()) / n, "k": float(k)}
+
+    return SingleProbe(info, value, needs=("labels",))

@@ -48,19 +48,19 @@ def features(X: Any, name: str = "the representation") -> np.ndarray:
     return x
 
 
-def class_labels(labels: Any, n: int) -> np.ndarray:
+def class_labels(labels: Any, n: int, name: str = "labels") -> np.ndarray:
     """Labels of the n stimuli as integers 0..C-1, in sorted order of the labels.
 
     Raises:
         ProbeError: not one label per stimulus, or a label that is nan.
     """
     if labels is None:
-        raise ProbeError("labels are needed here: pass one class label per stimulus.")
+        raise ProbeError(f"{name} are needed here: pass one class per stimulus.")
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) != n:
-        raise ProbeError(f"labels have shape {array.shape}, but there are {n} stimuli; pass one label per row.")
+        raise ProbeError(f"{name} have shape {array.shape}, but there are {n} stimuli; pass one per row.")
     if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ProbeError("some labels are nan; leave those stimuli out or label them.")
+        raise ProbeError(f"some {name} are nan; leave those stimuli out or label them.")
     return np.unique(array, return_inverse=True)[1].reshape(n)
 
 

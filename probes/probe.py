@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation", "invertible-linear"})
+NEEDS = ("labels", "predictions", "readout")
 
 
 class ProbeError(ValueError):
@@ -45,7 +46,8 @@ class ProbeInfo:
         symmetric: whether value(X, Y) = value(Y, X); None for single probes.
         metric: whether the value is a metric on representations up to its invariances (triangle inequality).
         invariances: transformations of the units that leave the value unchanged. "permutation" and "orthogonal"
-            act on the units, "translation" adds one vector to every row, "invertible-linear" is X → XA.
+            act on the units, "translation" adds one vector to every row, "invertible-linear" is X → XA. A readout
+            goes along: X → XA takes W to A⁻¹W.
         convention: the choices that other codes make differently.
         traps: known ways of being misled by this number.
         cost: arithmetic for one pair (or one representation) in big-O of n stimuli and d units.
@@ -128,13 +130,21 @@ class PairProbe(NamedTuple):
 class SingleProbe(NamedTuple):
     """A description of one representation.
 
-    value: X (n×d) → float, or a dict of floats whose headline is "value", or Undefined.
-           With `needs_labels` it is value(X, labels).
+    value: (X, **needs) → float, or a dict of floats whose headline is "value", or Undefined. X is n×d.
+    needs: names out of `NEEDS`, in the order in which value takes them after X. `labels` holds the class of each
+           stimulus (n), or a number for each where the probe says so; `predictions` the class that the network
+           answers for each (n), named as in labels; `readout` the weights (d×C) of a linear layer that scores the
+           classes from X, columns in sorted order of the classes, or None if the network has no such layer.
     """
 
     info: ProbeInfo
     value: Callable[..., float | dict[str, float] | Undefined]
-    needs_labels: bool = False
+    needs: tuple[str, ...] = ()
+
+
+def single_info(**card: Any) -> ProbeInfo:
+    """The card of a single probe, without the fields that only mean something for pairs."""
+    return ProbeInfo(kind="single", direction=None, symmetric=None, metric=False, **card)
 
 
 def compare(probe: PairProbe, X: Any, Y: Any) -> float | Undefined:
@@ -214,6 +224,14 @@ def positive_integer(name: str, value: Any, least: int = 1) -> int:
     if not whole or value < least:
         raise ProbeError(f"{name}={value!r} must be a whole number of at least {least}.")
     return int(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    """A setting that must lie strictly between zero and one."""
+    number = isinstance(value, float | np.floating)
+    if not number or not 0 < value < 1:
+        raise ProbeError(f"{name}={value!r} must be a number between 0 and 1, both excluded.")
+    return float(value)
 
 
 def non_negative(name: str, value: Any) -> float:

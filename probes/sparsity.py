@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from probes.features import features
-from probes.probe import ProbeInfo, SingleProbe, non_negative
+from probes.probe import SingleProbe, non_negative, single_info
 
 
 def _invariances(threshold: float) -> frozenset[str]:
@@ -23,16 +23,12 @@ def sparsity(threshold: float | int = 0.0) -> SingleProbe:
     doi 10.1080/net.12.3.255.270.
     """
     threshold = non_negative("threshold", threshold)
-    info = ProbeInfo(
+    info = single_info(
         name="sparsity",
         title="share of silent activations",
-        kind="single",
         formula=f"share of entries with |x| ≤ {threshold:g}",
         citation="cf. Willmore, Tolhurst 2001, doi 10.1080/net.12.3.255.270",
         range=(0.0, 1.0),
-        direction=None,
-        symmetric=None,
-        metric=False,
         invariances=_invariances(threshold),
         convention=f"absolute threshold {threshold:g} on activations, not centred",
         cost="n·d",
@@ -57,16 +53,12 @@ def dead_units(threshold: float | int = 0.0) -> SingleProbe:
     Source: Lu, Shin, Su and Karniadakis 2019, arXiv 1903.06733 (dying ReLU).
     """
     threshold = non_negative("threshold", threshold)
-    info = ProbeInfo(
+    info = single_info(
         name="dead-units",
         title="share of dead units",
-        kind="single",
         formula=f"share of units with |x| ≤ {threshold:g} for every stimulus",
         citation="Lu, Shin, Su, Karniadakis 2019, arXiv 1903.06733",
         range=(0.0, 1.0),
-        direction=None,
-        symmetric=None,
-        metric=False,
         invariances=_invariances(threshold),
         convention=f"absolute threshold {threshold:g}; silent on these stimuli, not on all possible ones",
         cost="n·d",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import centred, features
-from probes.probe import ProbeError, ProbeInfo, SingleProbe, Undefined, positive_integer
+from probes.features import centred, features, narrowed
+from probes.probe import ProbeError, SingleProbe, Undefined, positive_integer, single_info
 
 INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation"})
 
@@ -73,8 +73,7 @@ def _single(of, **card) -> SingleProbe:
         s = singular_values(X)
         return s if isinstance(s, Undefined) else of(s)
 
-    card = {"kind": "single", "direction": None, "symmetric": None, "metric": False, "invariances": INVARIANCES, **card}
-    return SingleProbe(ProbeInfo(**card), value)
+    return SingleProbe(single_info(invariances=INVARIANCES, **card), value)
 
 
 def participation_ratio() -> SingleProbe:
@@ -97,6 +96,52 @@ def participation_ratio() -> SingleProbe:
         traps="Low when stimuli are few: isotropic features of width d give n·d/(n+d), not d. Dominated by the "
         "largest eigenvalues.",
     )
+
+
+def debiased_participation_ratio() -> SingleProbe:
+    """Participation ratio of the covariance that the stimuli are a sample of: does not fall when stimuli are few.
+
+        T / Q,  T unbiased for (tr Σ)², Q unbiased for tr Σ², both averages over distinct stimuli:
+        T = mean ‖x_i−x_j‖² ‖x_k−x_l‖² / 4,  Q = mean ((x_i−x_j)·(x_k−x_l))² / 4  over distinct i, j, k, l
+
+    X is n×d: the stimuli are a sample, the units are all there are. At least 0, about tr(Σ)²/tr(Σ²) ≤ d. Undefined for
+    a constant representation, for n < 4, and when Q is not above 0.
+    Source: Chun, Canatar, Chung and Lee 2026, arXiv 2509.26560 (γ_row).
+    """
+    info = single_info(
+        name="debiased-participation-ratio",
+        title="participation ratio (debiased)",
+        formula="unbiased (tr Σ)² / unbiased tr Σ², averages over distinct stimuli",
+        citation="Chun, Canatar, Chung, Lee 2026, arXiv 2509.26560 (γ_row)",
+        range=(0.0, np.inf),
+        invariances=INVARIANCES,
+        convention="corrects for few stimuli only: all units are observed, so the correction for sampled units, "
+        "γ_both, does not apply (on full layers it can exceed d a hundredfold); numerator and denominator are "
+        "unbiased, the ratio is not quite",
+        cost="n·d·min(n, d)",
+        traps="Assumes independent stimuli: repeated or correlated ones bias it down. Noisy, and can exceed d, when "
+        "n is far below the dimension.",
+    )
+
+    def value(X: Any) -> float | Undefined:
+        x = features(X)
+        n = len(x)
+        if n < 4:
+            return Undefined(f"averages over four distinct stimuli need n ≥ 4, and there are n = {n}")
+        c = centred(x)
+        if isinstance(c, Undefined):
+            return c
+        c = narrowed(c)
+        k = np.einsum("ij,ij->i", c, c)
+        # Sums over distinct indices come down to three sums, because the rows of c add up to zero.
+        S, S2, F = k.sum(), k @ k, np.linalg.norm(c.T @ c) ** 2
+        squared_trace = (n**2 - 3 * n + 1) * S**2 - n * (n - 1) * S2 + 2 * F
+        trace_of_square = (n - 1) * (n - 2) * F - n * (n - 1) * S2 + S**2
+        if trace_of_square <= 1e-12 * n**2 * F:
+            return Undefined("the unbiased estimate of tr Σ² is not above 0; there are too few stimuli")
+        return float(squared_trace / trace_of_square)
+
+    return SingleProbe(info, value)
 
 
 def effective_rank() -> SingleProbe:

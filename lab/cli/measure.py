@@ -11,7 +11,11 @@ from lab.cli.options import json_option, print_json
 @click.command(short_help="Compute a probe on your own arrays.")
 @click.argument("measure")
 @click.argument("arrays", nargs=-1, required=True, metavar="A.npy [B.npy]")
-@click.option("--labels", metavar="Y.npy", help="Class of each stimulus: for within-class nulls and linear-probe.")
+@click.option(
+    "--labels", metavar="Y.npy", help="Class of each stimulus: for within-class nulls and measures that need it."
+)
+@click.option("--predictions", metavar="P.npy", help="Class that the network answers for each stimulus: for nc4.")
+@click.option("--readout", metavar="W.npy", help="Weights of the linear readout, units × classes: for nc3.")
 @click.option(
     "--null",
     type=click.Choice(["global", "within-class", "none"]),
@@ -25,7 +29,7 @@ from lab.cli.options import json_option, print_json
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutations.")
 @json_option
 @click.pass_context
-def measure(ctx, measure, arrays, labels, null, permutations, seed, as_json) -> None:
+def measure(ctx, measure, arrays, labels, predictions, readout, null, permutations, seed, as_json) -> None:
     """Compute MEASURE on arrays of any origin: .npy files, stimuli in rows, units in columns.
 
     A pair measure takes two arrays whose rows are the same stimuli in the same order, and is reported beside a
@@ -36,6 +40,7 @@ def measure(ctx, measure, arrays, labels, null, permutations, seed, as_json) -> 
         lab measure linear-cka a.npy b.npy
         lab measure debiased-cka a.npy b.npy --labels y.npy --null within-class --permutations 1000 --json
         lab measure participation-ratio a.npy
+        lab measure nc3 h.npy --labels y.npy --readout W.npy
     """
     from lab.callstring import build
     from lab.errors import UsageError
@@ -46,16 +51,17 @@ def measure(ctx, measure, arrays, labels, null, permutations, seed, as_json) -> 
     wanted = 2 if isinstance(made, PairProbe) else 1
     if len(arrays) != wanted:
         raise UsageError(f"{made.info.name} takes {wanted} array{'s' * (wanted - 1)}, not {len(arrays)}")
-    if wanted == 1:
-        check_single(ctx, made)
+    check_options(ctx, made)
     loaded = [features(read_array(path), path) for path in arrays]  # so that a refusal names the file
-    y = None if labels is None else read_array(labels)
+    given = {"labels": labels, "predictions": predictions, "readout": readout}
+    given = {name: read_array(path) for name, path in given.items() if path is not None}
+    y = given.get("labels")
     if y is not None:
         class_labels(y, len(loaded[0]))
     if wanted == 2:
         answer = measure_pair(made, loaded, y, null, permutations, seed)
     else:
-        answer = measure_single(made, loaded[0], y)
+        answer = measure_single(made, loaded[0], given)
     answer = {"measure": made.info.label, **answer}
     if as_json:
         print_json(answer)
@@ -63,17 +69,23 @@ def measure(ctx, measure, arrays, labels, null, permutations, seed, as_json) -> 
         print_measure(answer)
 
 
-def check_single(ctx: click.Context, made) -> None:
-    """Refuse options that a single measure would ignore.
+def check_options(ctx: click.Context, made) -> None:
+    """Refuse options that this measure would ignore.
 
     Raises:
         UsageError: the first one given.
     """
     from lab.errors import UsageError
+    from probes import PairProbe
 
-    for option in ("null", "permutations", "seed", *(() if made.needs_labels else ("labels",))):
+    if isinstance(made, PairProbe):
+        kind, ignored = "pair", ("predictions", "readout")
+    else:
+        unused = tuple(name for name in ("labels", "predictions", "readout") if name not in made.needs)
+        kind, ignored = "single", ("null", "permutations", "seed", *unused)
+    for option in ignored:
         if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{option} changes nothing for {made.info.name}, a single measure; leave it out")
+            raise UsageError(f"--{option} changes nothing for {made.info.name}, a {kind} measure; leave it out")
 
 
 def read_array(path: str):
@@ -142,14 +154,22 @@ def measure_pair(made, loaded, labels, null: str, permutations: int, seed: int) 
     return {**answer, "warnings": warnings}
 
 
-def measure_single(made, array, labels) -> dict:
+WANTED = {
+    "labels": "--labels Y.npy, the class of each stimulus",
+    "predictions": "--predictions P.npy, the class that the network answers for each stimulus",
+    "readout": "--readout W.npy, the weights of the linear readout, units in rows and classes in columns",
+}
+
+
+def measure_single(made, array, given: dict) -> dict:
     """Value of a single probe, with its further numbers if it has any."""
     from lab.errors import UsageError
     from probes import Undefined, headline
 
-    if made.needs_labels and labels is None:
-        raise UsageError(f"{made.info.name} needs --labels Y.npy, the class of each stimulus")
-    found = made.value(array, labels) if made.needs_labels else made.value(array)
+    for name in made.needs:
+        if name not in given:
+            raise UsageError(f"{made.info.name} needs {WANTED[name]}")
+    found = made.value(array, **given)
     answer = {
         "value": None,
         "n": len(array),

@@ -19,6 +19,8 @@ ARRAYS = {
     "a": A,
     "b": B,
     "y": Y,
+    "w": np.eye(5, 3),
+    "answers": np.where(np.arange(N) < 15, 0, Y),
     "words": np.array(["cat", "dog", "owl"])[Y],
     "y-short": Y[:50],
     "short": A[:50],
@@ -87,6 +89,14 @@ REFUSED = [
     ("linear-cka a.npy b.npy --labels y-short.npy", 1, ["labels have shape (50,), but there are 60 stimuli"]),
     ("linear-cka a.npy b.npy --null within-class", 2, ["--null within-class needs --labels Y.npy"]),
     ("linear-probe a.npy", 2, ["linear-probe needs --labels Y.npy"]),
+    ("nc3 a.npy --labels y.npy", 2, ["nc3 needs --readout W.npy", "units in rows and classes in columns"]),
+    ("nc4 a.npy --labels y.npy", 2, ["nc4 needs --predictions P.npy"]),
+    ("nc3 a.npy --labels y.npy --readout b.npy", 1, ["(60, 7)", "5 units and 3 classes need (5, 3)"]),
+    ("nc4 a.npy --labels y.npy --predictions y-short.npy", 1, ["predictions have shape (50,)"]),
+    ("nc4 a.npy --labels y.npy --predictions words.npy", 1, ["no prediction is a class of labels"]),
+    ("nc1 a.npy --labels y.npy --readout w.npy", 2, ["--readout changes nothing for nc1, a single measure"]),
+    ("linear-cka a.npy b.npy --predictions y.npy", 2, ["--predictions changes nothing for linear-cka, a pair measure"]),
+    ("concept-probe a.npy --labels words.npy", 1, ["use linear-probe for classes"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
     ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'none'"]),
     ("participation-ratio a.npy --null none", 2, ["--null changes nothing for participation-ratio", "leave it out"]),
@@ -162,6 +172,17 @@ def test_labels_may_be_words(answer):
     assert by_number == by_word
     assert by_number["details"]["chance"] == pytest.approx(1 / 3)
     assert 0 <= by_number["value"] <= 1
+
+
+def test_a_readout_and_predictions_reach_the_measures_of_collapse(answer):
+    from probes import PROBES
+
+    labels = ("--labels", "y.npy")
+    self_dual = answer("measure", "nc3", "a.npy", *labels, "--readout", "w.npy")
+    assert self_dual["value"] == PROBES["nc3"]().value(A, Y, ARRAYS["w"])
+    centre = answer("measure", "nc4", "a.npy", *labels, "--predictions", "answers.npy")
+    assert centre["details"]["network_accuracy"] == 50 / 60  # ten of the first fifteen are not of class 0
+    assert centre["value"] == PROBES["nc4"]().value(A, Y, ARRAYS["answers"])["value"]
 
 
 def test_shared_class_means_alone_pass_for_similarity_until_calibrated(answer, arrays):

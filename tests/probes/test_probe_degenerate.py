@@ -8,14 +8,24 @@ from probes.probe import ProbeInfo
 
 LABELS = np.arange(40) % 4
 PAIRS = sorted(n for n in PROBES if PROBES[n]().info.kind == "pair")
-CONSTANT_IS_FINE = {"sparsity", "dead-units"}
+# Values of a representation that is all zero, and of one that is the same but not zero.
+CONSTANT_IS_FINE = {
+    "sparsity": (1.0, 0.0),
+    "dead-units": (1.0, 0.0),
+    "anisotropy": (None, 1.0),
+    "uniformity": (None, 0.0),
+    "alignment": (None, 0.0),
+}
 
 
 def run(name, X, labels=LABELS):
     probe = PROBES[name]()
     if probe.info.kind == "pair":
         return compare(probe, X, np.random.default_rng(0).standard_normal((len(X), 5)))
-    return probe.value(X, labels) if probe.needs_labels else probe.value(X)
+    width, classes = np.shape(X)[-1] if np.ndim(X) else 1, 1 if labels is None else len(np.unique(labels))
+    readout = np.random.default_rng(2).standard_normal((width, classes))
+    needs = {"labels": labels, "predictions": labels, "readout": readout}
+    return probe.value(X, **{name: needs[name] for name in probe.needs})
 
 
 def good(n=40, d=60):
@@ -27,16 +37,42 @@ def good(n=40, d=60):
 def test_constant_representation(name, constant):
     """0.1 has no exact mean in binary: rounding must not pass for variance."""
     value = run(name, np.full((40, 7), constant))
-    if name in CONSTANT_IS_FINE:
-        assert headline(value) == (1.0 if constant == 0 else 0.0)
+    expected = CONSTANT_IS_FINE.get(name, (None, None))[constant != 0]
+    if expected is not None:
+        assert headline(value) == pytest.approx(expected, abs=1e-14)
     else:
         assert isinstance(value, Undefined)
-        assert "same" in value.reason or "no variance" in value.reason
+        assert any(words in value.reason for words in ("same", "no variance", "not all zero"))
 
 
-@pytest.mark.parametrize("name", sorted(set(PROBES) - CONSTANT_IS_FINE - {"mutual-knn"}))
+@pytest.mark.parametrize("name", sorted(set(PROBES) - set(CONSTANT_IS_FINE) - {"mutual-knn"}))
 def test_rows_that_are_all_the_same_have_no_variance_whatever_the_units(name):
     assert isinstance(run(name, np.tile([[0.1, 5.0, -3.3]], (40, 1))), Undefined)
+
+
+@pytest.mark.parametrize("kind", ["wide", "one unit", "sparse", "one-hot", "repeated", "huge offset"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 40])
+@pytest.mark.parametrize("name", sorted(set(PROBES) - set(PAIRS)))
+def test_a_single_probe_gives_finite_numbers_or_a_reason_for_any_handful_of_stimuli(name, n, kind):
+    X = good(n, 60)
+    if kind == "one unit":
+        X = X[:, :1]
+    elif kind == "sparse":
+        X = np.maximum(X - 1.5, 0.0) * (np.arange(n) % 3 > 0)[:, None]
+    elif kind == "one-hot":
+        X = np.eye(n)
+    elif kind == "repeated":
+        X = X[np.arange(n) // 2]
+    elif kind == "huge offset":
+        X = X + 1e12
+    found = run(name, X, np.arange(n) % 4 if n > 3 else np.arange(n) % 2)
+    if isinstance(found, Undefined):
+        assert len(found.reason) > 20
+    else:
+        numbers = list(found.values()) if isinstance(found, dict) else [found]
+        assert np.isfinite(numbers).all()
+        low, high = PROBES[name]().info.range
+        assert low - 1e-9 <= headline(found) <= high + 1e-9
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -122,9 +158,7 @@ def test_non_finite_entries_are_counted_and_located(name, bad):
 def test_wrong_number_of_axes_says_flatten_or_pool(name, shape):
     probe = PROBES[name]()
     with pytest.raises(ProbeError, match="flatten or pool explicitly"):
-        probe.prepare(np.zeros(shape)) if name in PAIRS else probe.value(
-            np.zeros(shape), *([LABELS] if probe.needs_labels else [])
-        )
+        probe.prepare(np.zeros(shape)) if name in PAIRS else run(name, np.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +216,16 @@ def test_an_order_that_is_no_permutation_is_refused(order):
         ("linear-probe", {"folds": 1}, "folds=1"),
         ("linear-probe", {"ridge": 0}, "ridge"),
         ("linear-probe", {"ridge": ()}, "ridge"),
+        ("concept-probe", {"ridge": ()}, "ridge"),
+        ("knn-probe", {"k": 0}, "k=0"),
+        ("twonn", {"discard": 0.0}, "discard=0.0"),
+        ("twonn", {"discard": 1.0}, "discard=1.0"),
+        ("mle-dimension", {"k": 1}, "k=1"),
+        ("few-shot", {"m": 0}, "m=0"),
+        ("capacity", {"points": 0}, "points=0"),
+        ("capacity", {"samples": 9}, "samples=9"),
+        ("glue", {"samples": 1}, "samples=1"),
+        ("glue", {"seed": -1}, "seed=-1"),
     ],
 )
 def test_settings_are_checked_once_when_the_probe_is_made(name, settings, said):

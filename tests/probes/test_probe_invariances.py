@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from probes import PROBES, compare, headline
-from probes.probe import INVARIANCES
+from probes.probe import INVARIANCES, NEEDS
 
 SETTINGS = {
     **{name: (name, {}) for name in PROBES},
@@ -20,6 +20,8 @@ SETTINGS = {
     "cca-squares": ("cca", {"power": 2}),
     "svcca-rank": ("svcca", {"rank": 5}),
     "gulp-unregularised": ("gulp", {"lam": 0.0}),
+    "capacity": ("capacity", {"samples": 20}),
+    "glue": ("glue", {"samples": 20, "points": 20}),
     "sparsity-threshold": ("sparsity", {"threshold": 0.1}),
     "dead-units-threshold": ("dead-units", {"threshold": 0.1}),
 }
@@ -39,18 +41,23 @@ def representation(seed, d=D):
     return x, y
 
 
-def transformed(x, which):
+def transformation(which, d):
+    """The A (d×d) and b (d) of x → xA + b."""
     rng = np.random.default_rng(11)
-    d = x.shape[1]
     if which == "permutation":
-        return x[:, rng.permutation(d)]
+        return np.eye(d)[:, rng.permutation(d)], np.zeros(d)
     if which == "orthogonal":
-        return x @ np.linalg.qr(rng.standard_normal((d, d)))[0]
+        return np.linalg.qr(rng.standard_normal((d, d)))[0], np.zeros(d)
     if which == "isotropic-scaling":
-        return 3.7 * x
+        return 3.7 * np.eye(d), np.zeros(d)
     if which == "translation":
-        return x + 3.0 * rng.standard_normal(d)
-    return x @ (np.linalg.qr(rng.standard_normal((d, d)))[0] * np.logspace(-1, 1, d))
+        return np.eye(d), 3.0 * rng.standard_normal(d)
+    return np.linalg.qr(rng.standard_normal((d, d)))[0] * np.logspace(-1, 1, d), np.zeros(d)
+
+
+def transformed(x, which):
+    A, b = transformation(which, x.shape[1])
+    return x @ A + b
 
 
 def partner():
@@ -64,6 +71,16 @@ def value_of(probe, x, y):
     if probe.info.kind == "pair":
         return np.array([compare(probe, partner(), x), compare(probe, x, partner())])
     return np.array([headline(probe.value(x, y) if probe.needs_labels else probe.value(x))])
+def value_of(probe, x, y, which=None):
+    """Value after a transformation of the units; the network's answers stay, its readout goes along."""
+    readout = np.random.default_rng(5).standard_normal((x.shape[1], 4))
+    needs = {"labels": y, "predictions": np.argmax(x @ readout, axis=1), "readout": readout}
+    if which is not None:
+        A, _ = transformation(which, x.shape[1])
+        x, needs["readout"] = transformed(x, which), np.linalg.solve(A, readout)
+    if probe.info.kind == "pair":
+        return compare(probe, partner(), x)
+    return headline(probe.value(x, **{name: needs[name] for name in probe.needs}))
 
 
 @pytest.mark.parametrize("which", sorted(INVARIANCES))
@@ -73,6 +90,7 @@ def test_declared_invariance_holds_and_undeclared_one_fails(case, which):
     probe = PROBES[name](**settings)
     x, y = representation(1)
     change = np.abs(value_of(probe, transformed(x, which), y) - value_of(probe, x, y)).max()
+    change = abs(value_of(probe, x, y, which) - value_of(probe, x, y))
     if which in probe.info.invariances:
         assert change <= 1e-9
     else:
@@ -102,6 +120,7 @@ def test_card_is_complete_and_says_what_kind_it_is(name):
         assert info.symmetric is not None
     else:
         assert info.kind == "single"
+        assert set(probe.needs) <= set(NEEDS)
         assert info.direction is None
         assert info.symmetric is None
         assert not info.metric
