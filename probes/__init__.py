@@ -10,9 +10,13 @@ a factory that returns a `PairProbe` or a `SingleProbe` and add one row here.
 
 from collections.abc import Callable
 
-from probes.cka import debiased_cka, linear_cka
+from probes.cka import debiased_cka, linear_cka, minibatch_cka
 from probes.decoding import linear_probe
-from probes.neighbours import mutual_knn
+from probes.eigenspace import eigenspace_overlap
+from probes.heat import imd
+from probes.kernels import distance_correlation, rbf_cka
+from probes.neighbour_cosines import cknna, second_order_cosine
+from probes.neighbours import cycle_knn, jaccard, mutual_knn, rank_similarity
 from probes.probe import PairProbe, Prepared, ProbeError, ProbeInfo, SingleProbe, Undefined, compare, headline
 from probes.procrustes import angular_procrustes
 from probes.rsa import rsa
@@ -24,13 +28,25 @@ from probes.spectrum import (
     spectrum_exponent,
     stable_rank,
 )
+from probes.topology import rtd
 
 PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "linear-cka": linear_cka,
     "debiased-cka": debiased_cka,
+    "minibatch-cka": minibatch_cka,
+    "rbf-cka": rbf_cka,
+    "distance-correlation": distance_correlation,
+    "eigenspace-overlap": eigenspace_overlap,
     "angular-procrustes": angular_procrustes,
     "rsa": rsa,
     "mutual-knn": mutual_knn,
+    "cycle-knn": cycle_knn,
+    "cknna": cknna,
+    "jaccard": jaccard,
+    "rank-similarity": rank_similarity,
+    "second-order-cosine": second_order_cosine,
+    "rtd": rtd,
+    "imd": imd,
     "participation-ratio": participation_ratio,
     "effective-rank": effective_rank,
     "eigenvalue-effective-rank": eigenvalue_effective_rank,

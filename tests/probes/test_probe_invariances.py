@@ -14,7 +14,14 @@ SETTINGS = {
     "spectrum-exponent": ("spectrum-exponent", {"low": 3, "high": 20}),
     "rsa-pearson": ("rsa", {"comparator": "pearson"}),
     "rsa-correlation": ("rsa", {"dissimilarity": "correlation"}),
+    "rsa-cosine": ("rsa", {"dissimilarity": "cosine"}),
+    "rsa-mahalanobis": ("rsa", {"dissimilarity": "mahalanobis"}),
+    "rsa-kendall": ("rsa", {"comparator": "kendall"}),
+    "rsa-whitened-cosine": ("rsa", {"dissimilarity": "cosine", "comparator": "whitened-cosine"}),
+    "distance-correlation-unbiased": ("distance-correlation", {"estimator": "unbiased"}),
     "mutual-knn-3": ("mutual-knn", {"k": 3}),
+    "cycle-knn": ("cycle-knn", {"k": 3}),
+    "rtd": ("rtd", {"stimuli": 40}),
     "sparsity-threshold": ("sparsity", {"threshold": 0.1}),
     "dead-units-threshold": ("dead-units", {"threshold": 0.1}),
 }
@@ -74,12 +81,12 @@ def test_declared_invariance_holds_and_undeclared_one_fails(case, which):
 
 
 @pytest.mark.parametrize("case", sorted(c for c, (name, _) in SETTINGS.items() if PROBES[name]().info.kind == "pair"))
-def test_symmetric_flag_is_true_and_invariances_hold_for_the_first_argument_too(case):
+def test_symmetric_flag_is_right_and_invariances_hold_for_the_first_argument_too(case):
     name, settings = SETTINGS[case]
     probe = PROBES[name](**settings)
     x, y = representation(1)[0], partner()
-    assert probe.info.symmetric is True
-    assert compare(probe, x, y) == pytest.approx(compare(probe, y, x), abs=1e-12)
+    difference = abs(compare(probe, x, y) - compare(probe, y, x))
+    assert difference <= 1e-12 if probe.info.symmetric else difference > 1e-3
     for which in probe.info.invariances:
         assert compare(probe, transformed(x, which), y) == pytest.approx(compare(probe, x, y), abs=1e-9)
 
@@ -104,12 +111,15 @@ def test_card_is_complete_and_says_what_kind_it_is(name):
 @pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e150])
 @pytest.mark.parametrize("name", sorted(n for n in PROBES if n != "spectrum-exponent"))
 def test_extreme_scales_neither_overflow_nor_underflow(name, scale):
-    probe = PROBES[name]()
+    probe = PROBES[name](**SETTINGS[name][1])
     x, y = representation(1)
     assert value_of(probe, scale * x, y) == pytest.approx(value_of(probe, x, y), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["linear-cka", "debiased-cka", "angular-procrustes", "rsa"])
+OFFSET = ["linear-cka", "debiased-cka", "minibatch-cka", "rbf-cka", "distance-correlation", "angular-procrustes", "rsa"]
+
+
+@pytest.mark.parametrize("name", OFFSET)
 def test_an_offset_a_million_times_the_spread_costs_few_digits(name):
     """Rounding the input at offset 1e6 perturbs it by 1e-10 of its spread; 1e-7 leaves room for conditioning."""
     probe = PROBES[name](**({"comparator": "pearson"} if name == "rsa" else {}))
