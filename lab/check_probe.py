@@ -81,7 +81,7 @@ def keeps_its_range(probe: PairProbe | SingleProbe) -> str:
         return f"{min(values):.4g} to {max(values):.4g} within {low:g} to {high:g}"
     own = compare(probe, x, x)
     best = low if probe.info.direction == "distance" else high
-    if abs(own - best) > SEEN:
+    if probe.info.symmetric and abs(own - best) > SEEN:  # a held-out prediction of itself need not be perfect
         raise Broken(f"a representation beside itself gives {own:.6g}, not {best:g}")
     return f"beside itself {own:.4g}, unrelated {float(np.mean(values[-3:])):.4g}"
 

@@ -11,16 +11,19 @@ a factory that returns a `PairProbe` or a `SingleProbe` and add one row here.
 from collections.abc import Callable
 
 from probes.cca import cca, pwcca, svcca
-from probes.cka import debiased_cka, linear_cka
-from probes.decoding import linear_probe
-from probes.gulp import gulp
-from probes.matching import permutation, soft_matching
+from probes.cka import debiased_cka, linear_cka, minibatch_cka
 from probes.collapse import nc1, nc2, nc3, nc4
 from probes.decoding import concept_probe, knn_probe, linear_probe
 from probes.dimension import mle_dimension, twonn
+from probes.eigenspace import eigenspace_overlap
 from probes.few_shot import few_shot
+from probes.gulp import gulp
+from probes.heat import imd
+from probes.kernels import distance_correlation, rbf_cka
 from probes.manifolds import capacity, glue
-from probes.neighbours import mutual_knn
+from probes.matching import permutation, soft_matching
+from probes.neighbour_cosines import cknna, second_order_cosine
+from probes.neighbours import cycle_knn, jaccard, mutual_knn, rank_similarity
 from probes.predictivity import ridge
 from probes.probe import PairProbe, Prepared, ProbeError, ProbeInfo, SingleProbe, Undefined, compare, headline
 from probes.procrustes import angular_procrustes, normalised_procrustes, procrustes, shape
@@ -36,10 +39,15 @@ from probes.spectrum import (
     stable_rank,
 )
 from probes.spread import alignment, anisotropy, uniformity
+from probes.topology import rtd
 
 PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "linear-cka": linear_cka,
     "debiased-cka": debiased_cka,
+    "minibatch-cka": minibatch_cka,
+    "rbf-cka": rbf_cka,
+    "distance-correlation": distance_correlation,
+    "eigenspace-overlap": eigenspace_overlap,
     "angular-procrustes": angular_procrustes,
     "normalised-procrustes": normalised_procrustes,
     "procrustes": procrustes,
@@ -53,6 +61,13 @@ PROBES: dict[str, Callable[..., PairProbe | SingleProbe]] = {
     "ridge": ridge,
     "rsa": rsa,
     "mutual-knn": mutual_knn,
+    "cycle-knn": cycle_knn,
+    "cknna": cknna,
+    "jaccard": jaccard,
+    "rank-similarity": rank_similarity,
+    "second-order-cosine": second_order_cosine,
+    "rtd": rtd,
+    "imd": imd,
     "participation-ratio": participation_ratio,
     "debiased-participation-ratio": debiased_participation_ratio,
     "effective-rank": effective_rank,

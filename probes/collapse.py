@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from probes.features import ROUNDING, centred, class_labels, features, scaled
-from probes.neighbours import TIE_DECIMALS
+from probes.features import ROUNDING, TIE_DECIMALS, centred, class_labels, features, scaled
 from probes.probe import ProbeError, SingleProbe, Undefined, single_info
 
 INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation"})

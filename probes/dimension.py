@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import centred, features, narrowed
+from probes.features import TIE_DECIMALS, centred, features, narrowed
 from probes.nearest import nearest_rows
-from probes.neighbours import TIE_DECIMALS
 from probes.probe import SingleProbe, Undefined, fraction, positive_integer, single_info
 
 INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic-scaling", "translation"})

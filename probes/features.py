@@ -13,6 +13,10 @@ from probes.probe import ProbeError, Undefined
 # Centred features smaller than this share of the raw ones are rounding noise of the mean, not variance.
 ROUNDING = 1e-14
 
+# Numbers of order 1 are rounded here before they are ranked: duplicates and quantised features tie exactly in theory,
+# and rounding must not order them.
+TIE_DECIMALS = 12
+
 
 def features(X: Any, name: str = "the representation") -> np.ndarray:
     """X as a finite float64 array of n stimuli × d units.

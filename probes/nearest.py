@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probes.neighbours import TIE_DECIMALS
+from probes.features import TIE_DECIMALS
 
 BLOCK = 4_000_000  # numbers in a block of approximate distances
 

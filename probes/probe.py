@@ -162,7 +162,7 @@ def pair_probe(
     *,
     prepare: Callable[[np.ndarray], tuple[np.ndarray, ...] | Undefined],
     value: Callable[[tuple[np.ndarray, ...], tuple[np.ndarray, ...]], float | Undefined],
-    permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...]],
+    permute: Callable[[tuple[np.ndarray, ...], np.ndarray], tuple[np.ndarray, ...] | Undefined],
     matrix: Callable[[tuple[np.ndarray, ...], slice, slice], np.ndarray] | None = None,
     symmetric_matrix: bool = True,
     notes: Callable[[np.ndarray], tuple[str, ...]] = lambda x: (),
@@ -209,7 +209,10 @@ def pair_probe(
             raise ProbeError(f"order must hold each of 0..{p.n - 1} once; pass a permutation of the {p.n} rows.")
         if p.undefined is not None:
             return p
-        return Prepared(p.probe, p.n, p.d, permute(p.arrays, order), None, p.notes)
+        arrays = permute(p.arrays, order)
+        if isinstance(arrays, Undefined):
+            return Prepared(p.probe, p.n, p.d, (), arrays, p.notes)
+        return Prepared(p.probe, p.n, p.d, arrays, None, p.notes)
 
     def checked_matrix(p: Prepared, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray | Undefined:
         return own(p).undefined or matrix(p.arrays, rows, columns)

@@ -4,114 +4,115 @@ import math
 
 import numpy as np
 
-from probes.cka import CLASS_TRAP, ROTATION_SCALE_SHIFT
-from probes.features import ROUNDING, centred, scaled
+from probes.cka import CLASS_TRAP, aligned, gaussian_null
+from probes.comparators import doubled_ranks, inner, kendall_tau_a, tied
+from probes.dissimilarities import FORMULAS, INVARIANCES, points
+from probes.distances import entries, permuted, squared_distances
+from probes.features import centred
 from probes.probe import PairProbe, ProbeInfo, Undefined, one_of, pair_probe
 
-DISSIMILARITIES = ("sqeuclidean", "correlation")
-COMPARATORS = ("spearman", "pearson")
-
-# Dissimilarities closer than this share of the largest are ties: duplicates and quantised features tie exactly in
-# theory, and rounding must not order them.
-TIE_DECIMALS = 12
-
-
-def _squared_distances(x: np.ndarray) -> np.ndarray | Undefined:
-    c = centred(x)
-    if isinstance(c, Undefined):
-        return c
-    gram = c @ c.T
-    sq = np.diag(gram)
-    return np.maximum(sq[:, None] + sq[None, :] - 2.0 * gram, 0.0)
+DISSIMILARITIES = tuple(FORMULAS)
+COMPARATORS = {
+    "spearman": "Spearman correlation (average ranks for ties)",
+    "pearson": "Pearson correlation",
+    "kendall": "Kendall's τ_a (a tie counts as neither order)",
+    "cosine": "cosine",
+    "whitened-cosine": "cosine of the double-centred matrices (whitened by the covariance that i.i.d. noise causes)",
+}
 
 
-def _correlation_distances(x: np.ndarray) -> np.ndarray | Undefined:
-    raw = scaled(x)
-    c = raw - raw.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(c, axis=1)
-    flat = norms <= ROUNDING * np.linalg.norm(raw, axis=1)
-    if flat.any():
-        return Undefined(
-            f"{int(flat.sum())} of {len(x)} stimuli give the same response in every unit (first: row "
-            f"{int(np.argmax(flat))}), and a constant pattern has no correlation"
-        )
-    c /= norms[:, None]
-    return 1.0 - c @ c.T
-
-
-def average_ranks(v: np.ndarray) -> np.ndarray:
-    """Ranks 0..N−1 of a vector; equal entries share the mean of their ranks."""
-    order = np.argsort(v, kind="stable")
-    s = v[order]
-    starts = np.flatnonzero(np.concatenate(([True], s[1:] != s[:-1])))
-    ends = np.append(starts[1:], len(v))
-    ranks = np.empty(len(v))
-    ranks[order] = np.repeat((starts + ends - 1) / 2.0, ends - starts)
-    return ranks
+def _zero(n: int, d1: int, d2: int) -> float:
+    return 0.0
 
 
 def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> PairProbe:
-    """Correlation between the dissimilarities of all pairs of stimuli in two representations.
+    """Agreement between the dissimilarities of all pairs of stimuli in two representations.
 
-        D_ij = ‖x_i − x_j‖²  or  1 − corr(x_i, x_j);   RSA = corr(rank D_X, rank D_Y) over pairs i < j
+        RSA = comparator(D_X, D_Y) over pairs i < j;   D_ij = ‖x_i − x_j‖², 1 − corr(x_i, x_j), 1 − cos(x_i, x_j)
+        or (x_i − x_j)ᵀ Σ⁺ (x_i − x_j), Σ = XcᵀXc/(n−1)
 
-    X is n×d1, Y is n×d2. Range −1..1. `comparator="pearson"` correlates the dissimilarities themselves.
-    Undefined if all dissimilarities of one representation are equal (a constant one, or n < 3).
-    Source: Kriegeskorte, Mur and Bandettini 2008, doi 10.3389/neuro.06.004.2008.
+    Comparators: spearman, pearson, kendall (τ_a), cosine, and whitened-cosine = ⟨HDH, HEH⟩ / (‖HDH‖ ‖HEH‖), which
+    with squared Euclidean distances is linear CKA. X is n×d1, Y is n×d2. Range −1..1, 0..1 for the cosines. Undefined
+    for n < 3, if all dissimilarities of one representation are 0 (or equal, except for the cosines), if a stimulus has
+    a constant (correlation) or zero (cosine) pattern, and for Mahalanobis distances with as many dimensions as stimuli.
+    Source: Kriegeskorte, Mur and Bandettini 2008, doi 10.3389/neuro.06.004.2008; τ_a: Nili and others 2014,
+    doi 10.1371/journal.pcbi.1003553; whitened: Diedrichsen and others 2020, arXiv 2007.02789.
     """
     one_of("dissimilarity", dissimilarity, DISSIMILARITIES)
-    one_of("comparator", comparator, COMPARATORS)
-    euclidean = dissimilarity == "sqeuclidean"
+    one_of("comparator", comparator, tuple(COMPARATORS))
+    ranked, whitened = comparator in ("spearman", "kendall"), comparator == "whitened-cosine"
+    signed = not comparator.endswith("cosine")
+    is_cka = whitened and dissimilarity == "sqeuclidean"
     info = ProbeInfo(
         name="rsa",
         title="representational similarity analysis",
         kind="pair",
-        formula=f"{comparator} correlation of "
-        + ("‖x_i − x_j‖²" if euclidean else "1 − corr(x_i, x_j)")
-        + " over pairs of stimuli i < j",
-        citation="Kriegeskorte, Mur, Bandettini 2008, doi 10.3389/neuro.06.004.2008",
-        range=(-1.0, 1.0),
+        formula=f"{COMPARATORS[comparator]} of {FORMULAS[dissimilarity]} over pairs of stimuli i < j",
+        citation="Kriegeskorte, Mur, Bandettini 2008, doi 10.3389/neuro.06.004.2008"
+        + ("; Diedrichsen, Berlot, Mur, Schütt, Shahbazi, Kriegeskorte 2020, arXiv 2007.02789" if whitened else "")
+        + ("; Nili and others 2014, doi 10.1371/journal.pcbi.1003553" if comparator == "kendall" else ""),
+        range=(-1.0 if signed else 0.0, 1.0),
         direction="similarity",
         symmetric=True,
         metric=False,
-        # 1 − corr centres each row across units, which a rotation of the units or a shift of one unit does not keep.
-        invariances=ROTATION_SCALE_SHIFT if euclidean else frozenset({"permutation", "isotropic-scaling"}),
-        convention=f"{dissimilarity} dissimilarity, {comparator}"
-        + (" with average ranks for ties" if comparator == "spearman" else "")
-        + ", diagonal left out",
-        cost="n²·d + n²·log n",
+        invariances=INVARIANCES[dissimilarity],
+        convention=f"{dissimilarity} dissimilarity, {comparator}, diagonal left out"
+        + (
+            "; Σ is the covariance of the units over the stimuli (not of noise), Σ⁺ its pseudo-inverse without "
+            "shrinkage, singular values above σ₁·max(n, d)·2⁻⁵²"
+            if dissimilarity == "mahalanobis"
+            else ""
+        ),
+        cost="n²·d + n²·log n to prepare, "
+        + ("min(n·d², n²·d)" if whitened else "n²·log n" if comparator == "kendall" else "n²")
+        + " for a pair",
         traps="The n(n−1)/2 pairs are not independent, so their number gives no p-value: permute stimuli. Follows "
-        "whatever feature has the largest variance. " + CLASS_TRAP,
-        null_mean=lambda n, d1, d2: 0.0,
+        "whatever feature has the largest variance. "
+        + ("" if signed else "Far above 0 for unrelated representations: read the null. ")
+        + ("With ties a representation does not reach 1 with itself. " if comparator == "kendall" else "")
+        + ("All directions count alike, noise too. " if dissimilarity == "mahalanobis" else "")
+        + CLASS_TRAP,
+        null_mean=_zero if signed else gaussian_null if is_cka else None,
         params=(("dissimilarity", dissimilarity), ("comparator", comparator)),
     )
 
-    def prepare(x: np.ndarray) -> tuple[np.ndarray] | Undefined:
-        n = len(x)
-        if n < 3:
-            return Undefined(f"{n} stimuli give fewer than two pairs to correlate")
-        D = _squared_distances(x) if euclidean else _correlation_distances(x)
-        if isinstance(D, Undefined):
-            return D
-        upper = ~np.tri(n, dtype=bool)
-        v = D[upper]
-        largest = v.max()
-        if largest > 0:
-            v = v / largest
-        tied = np.round(v, TIE_DECIMALS)
-        if tied.min() == tied.max():
-            return Undefined("all pairs of stimuli are equally dissimilar, so there is no order to compare")
-        z = average_ranks(tied) if comparator == "spearman" else v
-        z = z - z.mean()
-        z /= np.linalg.norm(z) * math.sqrt(2.0)  # each pair stands twice in the matrix
-        M = np.zeros((n, n))
-        M[upper] = z
-        return (M + M.T,)
+    def prepare(x: np.ndarray) -> tuple[np.ndarray, ...] | Undefined:
+        if len(x) < 3:
+            return Undefined(f"{len(x)} stimuli give fewer than two pairs to correlate")
+        z = points(x, dissimilarity)
+        if isinstance(z, Undefined):
+            return z
+        if whitened:
+            # HDH = −2 H z zᵀ H, so its cosine is the linear CKA of the points: features instead of n² numbers.
+            z = centred(z)
+            return z if isinstance(z, Undefined) else (aligned(z),)
+        v = squared_distances(z)
+        shares = tied(v)
+        if isinstance(shares, Undefined) and (signed or not v.any()):
+            return shares
+        if ranked:
+            ranks = doubled_ranks(shares)
+            return ranks, np.array([math.sqrt(inner(ranks, ranks))])
+        v = v - v.mean() if comparator == "pearson" else v
+        return (v / np.linalg.norm(v),)
+
+    def value(a: tuple, b: tuple) -> float:
+        if comparator == "kendall":
+            return kendall_tau_a(a[0], b[0])
+        if whitened:
+            return min(1.0, float(np.linalg.norm(a[0].T @ b[0])) ** 2)
+        norms = float(a[1][0] * b[1][0]) if ranked else 1.0
+        return min(1.0, max(-1.0, inner(a[0], b[0]) / norms))
+
+    def permute(a: tuple, order: np.ndarray) -> tuple:
+        return (a[0][order] if whitened else permuted(a[0], order), *a[1:])
+
+    def matrix(a: tuple, rows: slice, columns: slice) -> np.ndarray:
+        if whitened:
+            return a[0][rows] @ a[0][columns].T
+        # Each pair stands twice in the matrix.
+        return entries(a[0], rows, columns) / (math.sqrt(2.0) * (float(a[1][0]) if ranked else 1.0))
 
     return pair_probe(
-        info,
-        prepare=prepare,
-        value=lambda a, b: min(1.0, max(-1.0, float(np.vdot(a[0], b[0])))),
-        permute=lambda a, order: (a[0][order][:, order],),
-        matrix=lambda a, rows, columns: a[0][rows, columns],
+        info, prepare=prepare, value=value, permute=permute, matrix=None if comparator == "kendall" else matrix
     )

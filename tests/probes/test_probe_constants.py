@@ -37,6 +37,19 @@ PAIRS = [
     ("rsa", {"dissimilarity": "correlation"}, 0.630877, 5e-7),
     ("rsa", {"dissimilarity": "correlation", "comparator": "pearson"}, 0.647004, 5e-7),
     ("mutual-knn", {"k": 10}, 0.3610, 1e-9),  # a count over 2000: exact
+    ("minibatch-cka", {"batch": 50}, 0.6615, 1e-4),  # these two from single precision
+    ("minibatch-cka", {"batch": 20}, 0.6587, 1e-4),
+    ("rbf-cka", {}, 0.7276032439, 1e-9),
+    ("rbf-cka", {"bandwidth": 0.5}, 0.8255562341, 1e-9),
+    ("rbf-cka", {"bandwidth": 2}, 0.709, 5e-4),
+    ("distance-correlation", {}, 0.8810402557, 1e-9),
+    ("distance-correlation", {"estimator": "unbiased"}, 0.6717651589, 1e-9),
+    ("rsa", {"comparator": "kendall"}, 0.467608, 5e-7),
+    ("rsa", {"comparator": "cosine"}, 0.974580, 5e-7),
+    ("rsa", {"comparator": "whitened-cosine"}, 0.7032837196, 1e-9),
+    ("rsa", {"dissimilarity": "correlation", "comparator": "kendall"}, 0.449002, 5e-7),
+    ("cycle-knn", {}, 0.970, 1e-9),  # a count over 200: exact
+    ("rtd", {}, 9.0, 0.05),
 ]
 
 
@@ -44,6 +57,11 @@ PAIRS = [
 def test_pair_probe_gives_the_agreed_value(fixed_input, name, settings, expected, tolerance):
     X, Y = fixed_input
     assert compare(PROBES[name](**settings), X, Y) == pytest.approx(expected, abs=tolerance, rel=0)
+
+
+def test_cycle_knn_in_the_other_direction_gives_the_other_agreed_value(fixed_input):
+    X, Y = fixed_input
+    assert compare(PROBES["cycle-knn"](), Y, X) == pytest.approx(0.950, abs=1e-9)
 
 
 def test_cosine_of_the_procrustes_angle_is_the_normalised_bures_similarity(fixed_input):

@@ -82,7 +82,8 @@ def test_undefined_stays_undefined_through_permutation_and_matrix(name):
     assert probe.permute(p, np.arange(40)[::-1]).undefined == p.undefined
     if probe.matrix is not None:
         assert probe.matrix(p) == p.undefined
-    assert probe.value(probe.prepare(good()), p) == p.undefined
+    assert isinstance(probe.value(probe.prepare(good()), p), Undefined)
+    assert probe.value(p, probe.prepare(good())) == p.undefined
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -197,7 +198,13 @@ def test_an_order_that_is_no_permutation_is_refused(order):
         ("mutual-knn", {"k": 0}, "k=0"),
         ("mutual-knn", {"k": True}, "k=True"),
         ("rsa", {"dissimilarity": "euclid"}, "sqeuclidean, correlation"),
-        ("rsa", {"comparator": "kendall"}, "spearman, pearson"),
+        ("rsa", {"comparator": "tau"}, "spearman, pearson, kendall"),
+        ("minibatch-cka", {"batch": 3}, "batch=3"),
+        ("rbf-cka", {"bandwidth": 0}, "bandwidth=0"),
+        ("distance-correlation", {"estimator": "squared"}, "biased, unbiased"),
+        ("cknna", {"k": 1}, "k=1"),
+        ("rtd", {"stimuli": 5000}, "stimuli=5000"),
+        ("imd", {"k": 0}, "k=0"),
         ("spectrum-exponent", {"low": 0}, "low=0"),
         ("spectrum-exponent", {"low": 10, "high": 11}, "three ranks"),
         ("sparsity", {"threshold": -1}, "threshold=-1"),

@@ -99,12 +99,14 @@ def test_mutual_knn_equals_the_definition_written_out():
 
 @pytest.mark.parametrize("name", [n for n in PAIRS if n != "ridge"])  # whose penalty shrinks every prediction
 def test_a_representation_is_identical_to_itself(name):
-    """Similarity 1 up to rounding; distance exactly 0."""
+    """Similarity 1 up to rounding; distance exactly 0. No stimulus need be among its neighbours' neighbours."""
     probe = PROBES[name]()
     for X in arrays():
         value = compare(probe, X, X.copy())
         if probe.info.direction == "distance":
             assert value == 0.0
+        elif name == "cycle-knn":
+            assert 0.9 < value <= 1.0
         else:
             assert value == pytest.approx(1.0, abs=1e-12)
             assert value <= 1.0
@@ -148,6 +150,25 @@ def test_only_symmetric_similarities_have_a_matrix(name):
     assert (info.direction, info.symmetric) == ("similarity", True)
 
 
+def test_inner_products_have_a_matrix():
+    assert {"linear-cka", "debiased-cka", "rbf-cka", "rsa", "mutual-knn"} == set(WITH_MATRIX)
+
+
+@pytest.mark.parametrize("name", WITH_MATRIX)
+def test_any_part_of_the_matrix_is_that_part_of_the_whole(name):
+    probe = PROBES[name]()
+    p = probe.prepare(arrays()[0])
+    whole = probe.matrix(p)
+    every = slice(None)
+    for rows, columns in (
+        (slice(0, 7), slice(5, 80)),
+        (slice(70, 80), every),
+        (every, slice(3, 3)),
+        (slice(1, 2),) * 2,
+    ):
+        np.testing.assert_allclose(probe.matrix(p, rows, columns), whole[rows, columns], rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_permuting_a_prepared_representation_is_preparing_the_permuted_one(name):
     probe = PROBES[name]()
@@ -162,7 +183,7 @@ def test_permuting_a_prepared_representation_is_preparing_the_permuted_one(name)
     )
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [n for n in PAIRS if n != "minibatch-cka"])
 def test_permuting_both_alike_changes_nothing(name):
     probe = PROBES[name]()
     px, py = (probe.prepare(Z) for Z in arrays())
@@ -183,8 +204,9 @@ def test_metric_obeys_the_triangle_inequality(name, seed, n, widths, sharing):
     assert probe.value(X, Z) <= probe.value(X, Y) + probe.value(Y, Z) + 1e-9
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.sampled_from(PAIRS), st.integers(0, 2**31), st.integers(12, 30), st.integers(1, 40), st.booleans())
+@pytest.mark.parametrize("name", PAIRS)
+@settings(derandomize=True, deadline=None, max_examples=15)
+@given(st.integers(0, 2**31), st.integers(12, 30), st.integers(1, 40), st.booleans())
 def test_values_stay_in_the_declared_range(name, seed, n, d, quantised):
     probe = PROBES[name]()
     rng = np.random.default_rng(seed)
@@ -197,24 +219,21 @@ def test_values_stay_in_the_declared_range(name, seed, n, d, quantised):
 
 def test_ties_go_to_the_lower_row():
     """Rows 1, 2, 3 are copies: each is as near to row 0 as the others, and k = 1 takes the first."""
-    from probes.neighbours import cosines, nearest
+    from probes.neighbour_lists import nearest_by_cosine
 
     X = np.array([[1.0, 0.1], [1.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
-    picked = nearest(cosines(X), 1)
-    assert [int(np.argmax(row)) for row in picked] == [1, 2, 1, 1, 0]
-    assert (picked.sum(axis=1) == 1).all()
-    assert not picked.diagonal().any()
+    assert nearest_by_cosine(X, 1)[1].tolist() == [[1], [2], [1], [1], [0]]
+    assert nearest_by_cosine(X, 3)[1].tolist() == [[1, 2, 3], [2, 3, 0], [1, 3, 0], [1, 2, 0], [0, 1, 2]]
 
 
 def test_rows_in_one_direction_tie_although_rounding_tells_them_apart():
     """Multiples of one row have cosines that differ in the last bit; the neighbour must still be the lowest row."""
-    from probes.neighbours import cosines, nearest
+    from probes.neighbour_lists import nearest_by_cosine
 
     rng = np.random.default_rng(0)
     ray = rng.standard_normal(7)
     X = np.concatenate([np.outer(np.exp(rng.standard_normal(30)), ray), rng.standard_normal((5, 7))])
-    picked = nearest(cosines(X), 1)
-    assert [int(np.argmax(row)) for row in picked[:30]] == [1] + [0] * 29
+    assert nearest_by_cosine(X, 1)[1][:30, 0].tolist() == [1] + [0] * 29
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -225,16 +244,16 @@ def test_prepared_arrays_are_read_only_because_pairs_share_them(name):
             array[0] = 0
 
 
-def test_input_is_not_written_to_and_integers_and_float32_are_accepted():
+@pytest.mark.parametrize("name", PAIRS)
+def test_input_is_not_written_to_and_integers_and_float32_are_accepted(name):
     X, Y = arrays()
     before = X.copy()
-    for name in PAIRS:
-        probe = PROBES[name]()
-        compare(probe, X, Y)
-        assert np.array_equal(X, before)
-        integers = np.round(10 * X).astype(np.int32)
-        assert compare(probe, integers, Y) == compare(probe, integers.astype(float), Y)
-        assert compare(probe, X.astype(np.float32), Y) == compare(probe, X.astype(np.float32).astype(float), Y)
+    probe = PROBES[name]()
+    compare(probe, X, Y)
+    assert np.array_equal(X, before)
+    integers = np.round(10 * X).astype(np.int32)
+    assert compare(probe, integers, Y) == compare(probe, integers.astype(float), Y)
+    assert compare(probe, X.astype(np.float32), Y) == compare(probe, X.astype(np.float32).astype(float), Y)
 
 
 def test_jax_arrays_are_accepted_including_bfloat16():
