@@ -106,7 +106,7 @@ def stitching(
         traps="By task loss almost anything stitches: the map leaves the host's distribution (r2 falls) and uses the "
         "labels; read `noise` and `shuffled` first, prefer match. Class means alone make a good stitch. Maps of many "
         "units need many stimuli: read `identity`.",
-        params=(("by", by), *((("steps", steps),) if by == "task" else ()), ("seed", seed)),
+        params=(("by", by), *((("steps", steps),) if by == "task" else ()), ("ridge", ridges), ("seed", seed)),
     )
 
     def value(task: Task, a: Subject, b: Subject) -> Parts | Undefined:
@@ -175,6 +175,7 @@ def head_swap(ridge: Any = RIDGES) -> FunctionalProbe:
         cost="n·d² + d³",
         traps="Raw is near chance between networks of unrelated initial weights whatever they share. A rotation of "
         "many units fitted on few stimuli fits class means and no more.",
+        params=(("ridge", ridges),),
     )
 
     def value(task: Task, a: Subject, b: Subject) -> Parts | Undefined:
@@ -228,6 +229,7 @@ def probe_transfer(ridge: Any = READOUT_RIDGES) -> FunctionalProbe:
         cost="n·d² + d³",
         traps="The rotation matches class means if nothing else, and class means are what a readout uses. Compare with "
         "the untrained network.",
+        params=(("ridge", ridges),),
     )
 
     def value(task: Task, a: Subject, b: Subject) -> Parts | Undefined:

@@ -145,7 +145,7 @@ def functional_probe(
                     f"{info.name} reads a hidden layer, and {s.layer!r} is none of {', '.join(s.model.layers)}; "
                     "choose one with `network.at(layer)`."
                 )
-        return _in_double(task, subjects, _stimuli(task, info.name), value)
+        return in_double(info.name, value, task, *subjects)
 
     return FunctionalProbe(info, checked, networks, needs == "layer")
 
@@ -166,11 +166,13 @@ def _stimuli(task: Task, name: str) -> np.ndarray:
     return task.x
 
 
-def _in_double(task: Task, subjects: tuple[Subject, ...], x: Any, value: Callable) -> Any:
+def in_double(name: str, value: Callable, task: Task, *subjects: Subject) -> Any:
+    """`value(task, *subjects)` with stimuli and parameters as JAX arrays in float64."""
     import jax
 
     from probes.forward import doubled
 
+    x = _stimuli(task, name)
     with jax.enable_x64(True):
         ready = [replace(s, params=doubled(s.params), initial=doubled(s.initial)) for s in subjects]
         return value(replace(task, x=doubled(x)), *ready)

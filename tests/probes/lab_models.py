@@ -55,14 +55,19 @@ def task_of(n=64, side=8, classes=4, seed=0, noise=0.3):
 
 
 def drawn(task, model, seed, **more):
-    """A network with random weights and biases."""
-    start = model.net.init(jax.random.key(seed))
+    """A network with random weights, as large as a rectifier needs them, and small biases."""
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.05 * rng.standard_normal(leaf.shape), start)
+
+    def draw(leaf):
+        scale = np.sqrt(2 / np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 0.05
+        return scale * rng.standard_normal(leaf.shape)
+
+    # Shapes alone: the lab's own draws would have to be compiled for every network.
+    params = jax.tree.map(draw, jax.eval_shape(model.net.init, jax.random.key(0)))
     return subject(task, model, params, **more)
 
 
-def trained(task, model, seed, steps=60, rate=0.5, **more):
+def trained(task, model, seed, steps=200, rate=0.05, **more):
     """The same after gradient descent on the task itself."""
     from probes.forward import cross_entropy, doubled
 

@@ -24,7 +24,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def nets(task):
-    return [trained(task, MODEL, seed, steps=30) for seed in (0, 1)]
+    return [trained(task, MODEL, seed) for seed in (0, 1)]
 
 
 def distances(s, x):
@@ -39,7 +39,7 @@ def distances(s, x):
 
 def test_distance_of_a_linear_classifier_is_exact(task):
     """1e-9: the boundary is bisected to 2^-60 of a step, and a stimulus' scores are rounded to 1e-15."""
-    s = trained(task, LINEAR, 0, steps=20)
+    s = trained(task, LINEAR, 0)
     expected = distances(s, task.x)
     found = adversarial_distance(points=64).value(task, s)
     assert found["value"] == pytest.approx(expected.mean(), rel=1e-9)
@@ -147,7 +147,7 @@ def test_inputs_outside_the_box_are_refused(task, nets):
 
 def test_jacobian_of_a_linear_network_is_its_weights_everywhere(task):
     model = Chain(mlp(8, 6, act="linear")((8, 8, 1), 4))
-    s = trained(task, model, 0, steps=10).at("dense2")
+    s = trained(task, model, 0).at("dense2")
     W = np.asarray(s.params["dense1"]["kernel"], float) @ np.asarray(s.params["dense2"]["kernel"], float)
     sigma = np.linalg.svd(W, compute_uv=False)
     found = jacobian_volume(k=4, points=20).value(task, s)
@@ -187,7 +187,7 @@ def test_spectra_of_a_network_with_maps_are_those_of_finite_differences(task):
         params = jax.tree.map(jnp.asarray, s.params)
         found = jacobian_spectra(s.model, params, x, "conv1")
         steps = 1e-6 * jnp.eye(64).reshape(64, 8, 8, 1)
-        h = [np.asarray(s.model.hidden(params, x + sign * steps, "conv1")).reshape(64, -1) for sign in (1, -1)]
+        h = [np.asarray(hidden(s.model, params, x + sign * steps, "conv1")).reshape(64, -1) for sign in (1, -1)]
     expected = np.linalg.svd((h[0] - h[1]) / 2e-6, compute_uv=False)
     np.testing.assert_allclose(found[0], expected, atol=1e-7)
 
