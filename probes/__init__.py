@@ -5,7 +5,8 @@
     compare(probe, X, Y)          # X, Y: the same stimuli (rows) in two networks
 
 `PROBES` maps each name to the factory that makes the probe; `PROBES[name]().info` is its card. To add a probe, write
-a factory that returns a `PairProbe` or a `SingleProbe` and add one row here.
+a factory that returns a `PairProbe` or a `SingleProbe` and add one row here. Probes that run networks are in
+`probes.functional`.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """The contract of a probe: what it is called, what it promises, and how it is computed.
 
 A probe is a pure function from arrays to a value. A *pair* probe compares two representations of the same
-stimuli; a *single* probe describes one. Each is made by a factory that checks its settings once. Arithmetic is
-float64. A value that does not exist is an `Undefined` with its reason, never a bare nan; input that cannot be used
-raises `ProbeError`.
+stimuli; a *single* probe describes one; a *functional* probe measures what one network does, or two do, with the
+stimuli. Each is made by a factory that checks its settings once. Arithmetic is float64. A value that does not exist
+is an `Undefined` with its reason, never a bare nan; input that cannot be used raises `ProbeError`.
 """
 
 import math
@@ -38,16 +38,16 @@ class ProbeInfo:
     Attributes:
         name: short name, the key in `PROBES`.
         title: name in words.
-        kind: "pair" (two representations of the same stimuli) or "single" (one).
+        kind: "pair" (two representations of the same stimuli), "single" (one) or "functional" (networks themselves).
         formula: the definition as plain text; X is (n stimuli) × (d units), Xc has its columns centred.
         citation: authors, year, arXiv number or DOI.
         range: smallest and largest possible value.
-        direction: "similarity" (larger is more alike), "distance" (smaller is), None for single probes.
-        symmetric: whether value(X, Y) = value(Y, X); None for single probes.
+        direction: "similarity" (larger is more alike), "distance" (smaller is), None for probes of one network.
+        symmetric: whether value(X, Y) = value(Y, X); None for probes of one network.
         metric: whether the value is a metric on representations up to its invariances (triangle inequality).
         invariances: transformations of the units that leave the value unchanged. "permutation" and "orthogonal"
             act on the units, "translation" adds one vector to every row, "invertible-linear" is X → XA. A readout
-            goes along: X → XA takes W to A⁻¹W.
+            goes along: X → XA takes W to A⁻¹W. Empty for functional probes, which look at no units.
         convention: the choices that other codes make differently.
         traps: known ways of being misled by this number.
         cost: arithmetic for one pair (or one representation) in big-O of n stimuli and d units.
@@ -147,12 +147,27 @@ def single_info(**card: Any) -> ProbeInfo:
     return ProbeInfo(kind="single", direction=None, symmetric=None, metric=False, **card)
 
 
+class FunctionalProbe(NamedTuple):
+    """A measure of what networks do: of one network, or of two on the same stimuli.
+
+    value: (task, network) or (task, network, network) → float, or a dict whose headline is "value", or Undefined; a
+           part of a dict may be Undefined by itself. Task and network are those of `probes.subject`.
+    networks: how many it takes, 1 or 2.
+    by_layer: whether it reads the hidden layer that each network names.
+    """
+
+    info: ProbeInfo
+    value: Callable[..., float | dict[str, float | Undefined] | Undefined]
+    networks: int
+    by_layer: bool = False
+
+
 def compare(probe: PairProbe, X: Any, Y: Any) -> float | Undefined:
     """Value of a pair probe on two arrays (n×d1, n×d2) whose rows are the same stimuli in the same order."""
     return probe.value(probe.prepare(X), probe.prepare(Y))
 
 
-def headline(result: float | dict[str, float] | Undefined) -> float | Undefined:
+def headline(result: float | dict[str, Any] | Undefined) -> float | Undefined:
     """The one number of a result: "value" of a dict, the result itself otherwise."""
     return result["value"] if isinstance(result, dict) else result
 

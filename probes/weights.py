@@ -1,0 +1,198 @@
+"""Weights themselves: their spectra, how far training took them, and what of them the feedback shares.
+
+Norms of weights are no property of the function: scaling a rectifier's inputs up and its outputs down changes them
+and nothing else. Compare networks of one architecture, from one distribution of initial weights.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from probes.features import features, scaled
+from probes.probe import ProbeError, Undefined, positive_integer
+from probes.spectrum import stable_rank_of
+
+Parts = dict[str, float | Undefined]
+
+
+def matrices(params: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """Every weight array of nested dicts as a matrix inputs × units, by the name of its layer; biases are left out.
+
+    A convolution's kernel becomes (height · width · channels in) × channels out. Names of nested blocks are joined by
+    dots, without the last part "kernel".
+    """
+    found = {}
+    for name, leaf in params.items():
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(leaf, dict):
+            found |= matrices(leaf, path)
+        elif np.ndim(leaf) >= 2:
+            layer = path.removesuffix(".kernel")
+            found[layer] = features(np.reshape(leaf, (-1, np.shape(leaf)[-1])), f"the weights of {layer}")
+    return found
+
+
+def weight_spectra(params: Any) -> dict[str, Parts]:
+    """Of each layer: Frobenius norm, spectral norm σ₁, and stable rank Σσ²/σ₁² of its weight matrix (uncentred).
+
+    Source of the stable rank: Rudelson and Vershynin 2007, arXiv math/0503442.
+    """
+    spectra = {}
+    for layer, W in matrices(params).items():
+        s = np.linalg.svd(W, compute_uv=False)
+        spectra[layer] = {
+            "frobenius": float(np.linalg.norm(W)),
+            "spectral": float(s[0]),
+            "stable_rank": stable_rank_of(s),
+        }
+    return spectra
+
+
+def _flat(tree: Any) -> np.ndarray:
+    """All numbers of nested dicts in one vector, in the order of sorted names."""
+    if isinstance(tree, dict):
+        return np.concatenate([_flat(tree[name]) for name in sorted(tree)]) if tree else np.zeros(0)
+    return np.asarray(tree, np.float64).ravel()
+
+
+def _shape(tree: Any) -> Any:
+    return {name: _shape(leaf) for name, leaf in tree.items()} if isinstance(tree, dict) else np.shape(tree)
+
+
+def _same_shape(first: Any, second: Any) -> None:
+    if _shape(first) != _shape(second):
+        raise ProbeError("the two parameter trees differ in names or shapes; compare networks of one architecture.")
+
+
+def weight_change(params: Any, initial: Any) -> Parts:
+    """Relative distance from initial weights, `‖θ − θ₀‖/‖θ₀‖`: of each block with its biases, and "" for the whole.
+
+    Undefined for a block that starts at 0.
+    """
+    _same_shape(params, initial)
+
+    def relative(now: Any, before: Any) -> float | Undefined:
+        size = float(np.linalg.norm(_flat(before)))
+        if size == 0:
+            return Undefined("the initial weights are all zero, so there is no relative distance from them")
+        return float(np.linalg.norm(_flat(now) - _flat(before))) / size
+
+    return {"": relative(params, initial), **{name: relative(params[name], initial[name]) for name in params}}
+
+
+def subspace_overlap(first: Any, second: Any, k: int = 10) -> Parts | Undefined:
+    """Overlap of the k leading singular subspaces of two matrices m × n: `‖U₁ᵀU₂‖²_F/k` and `‖V₁ᵀV₂‖²_F/k`.
+
+    1 where the subspaces coincide, 0 where they are orthogonal; k/m and k/n for independent random ones. Returns left
+    (inputs), right (units), chance_left, chance_right. Undefined where a matrix has a rank below k.
+    """
+    positive_integer("k", k)
+    pair = [scaled(features(M, "a weight matrix")) for M in (first, second)]
+    m, n = pair[0].shape
+    if pair[1].shape != (m, n):
+        raise ProbeError(f"the matrices have shapes {pair[0].shape} and {pair[1].shape}; compare the same layer.")
+    bases = []
+    for M in pair:
+        u, s, vt = np.linalg.svd(M, full_matrices=False)
+        rank = int((s > s[0] * max(m, n) * np.finfo(np.float64).eps).sum())
+        if rank < k:
+            return Undefined(f"a matrix has rank {rank}, which leaves no subspace of {k} directions")
+        bases.append((u[:, :k], vt[:k].T))
+    left, right = (float(np.linalg.norm(bases[0][i].T @ bases[1][i]) ** 2) / k for i in (0, 1))
+    return {"left": left, "right": right, "chance_left": k / m, "chance_right": k / n}
+
+
+def change_overlap(
+    params_a: Any, initial_a: Any, params_b: Any, initial_b: Any, k: int = 10
+) -> dict[str, Parts | Undefined]:
+    """Of each layer: `subspace_overlap` of what training changed in two networks, W − W₀.
+
+    Networks of different initial weights have their units in different orders: only overlaps between networks of one
+    start say something about the rules.
+    """
+    trees = (params_a, initial_a, params_b, initial_b)
+    for tree in trees[1:]:
+        _same_shape(params_a, tree)
+    now_a, then_a, now_b, then_b = (matrices(tree) for tree in trees)
+    return {name: subspace_overlap(now_a[name] - then_a[name], now_b[name] - then_b[name], k) for name in now_a}
+
+
+def alignment(first: Any, second: Any) -> Parts | Undefined:
+    """Angle between two arrays of one shape, as vectors: cosine, angle in degrees, ratio of norms, and z.
+
+        cos = ⟨u, v⟩/(‖u‖‖v‖);  z = cos · √N,  N entries: independent random directions have cos ~ N(0, 1/N)
+
+    The angle keeps its digits near 0 and 180 degrees. Undefined where one of the arrays is all zero.
+    """
+    u, v = (np.asarray(array, np.float64).ravel() for array in (first, second))
+    if np.shape(first) != np.shape(second):
+        raise ProbeError(f"arrays have shapes {np.shape(first)} and {np.shape(second)}; transpose or reshape first.")
+    if not (np.isfinite(u).all() and np.isfinite(v).all()):
+        raise ProbeError("an array has non-finite entries; a diverged network has no angle: leave it out.")
+    if not (u.any() and v.any()):
+        return Undefined("an array is all zero and has no direction")
+    a, b = scaled(u), scaled(v)
+    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    # Scaling was by powers of two, so these quotients are exact, and no norm over- or underflows.
+    ratio = norm_a / norm_b * float((np.abs(u).max() / np.abs(a).max()) / (np.abs(v).max() / np.abs(b).max()))
+    a, b = a / norm_a, b / norm_b
+    cosine = float(a @ b)
+    return {
+        "cosine": cosine,
+        "angle": math.degrees(2.0 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b)))),
+        "norm_ratio": ratio,
+        "z": cosine * math.sqrt(u.size),
+    }
+
+
+def weight_feedback_alignment(W: Any, B: Any) -> Parts | Undefined:
+    """Alignment of forward weights with the feedback weights that stand for their transpose, both m × n.
+
+    W is inputs × units of the layer above; B has the same shape if the error travels back as `δ Bᵀ`. For direct
+    feedback, W is the product of all matrices from the layer to the output. See `alignment` for what comes back; z
+    counts standard deviations of chance, which are 1/√(mn).
+    Source: Lillicrap, Cownden, Tweed and Akerman 2016, doi 10.1038/ncomms13276.
+    """
+    return alignment(W, B)
+
+
+def direction_alignment(direction: dict[str, Any], reference: dict[str, Any]) -> dict[str, Parts | Undefined]:
+    """Of each block: `alignment` of a rule's direction with a reference such as the exact gradient.
+
+    Same parameters, same batch, before any optimiser. One number for all blocks would be that of the largest block.
+    High alignment is necessary for descent, not sufficient for learning.
+    """
+    _same_shape(direction, reference)
+    return {name: _aligned(direction[name], reference[name]) for name in direction}
+
+
+def _aligned(direction: Any, reference: Any) -> Parts | Undefined:
+    return alignment(_flat(direction), _flat(reference))
+
+
+def batch_direction_alignment(directions: list[dict], references: list[dict]) -> dict[str, Parts]:
+    """Of each block over several batches: cosine of the mean directions, and mean of the batches' cosines.
+
+    These are different quantities: averaging first removes what batches disagree on, so the first is the larger where
+    both directions share a mean and noise; report which one it is.
+    """
+    if not directions or len(directions) != len(references):
+        raise ProbeError(
+            f"there are {len(directions)} directions and {len(references)} references; pass one per batch."
+        )
+    for direction, reference in zip(directions, references, strict=True):
+        _same_shape(direction, reference)
+        _same_shape(direction, directions[0])
+    found = {}
+    for name in directions[0]:
+        of_batch = [_aligned(d[name], r[name]) for d, r in zip(directions, references, strict=True)]
+        undefined = [a for a in of_batch if isinstance(a, Undefined)]
+        mean = alignment(
+            *(np.mean([_flat(tree[name]) for tree in trees], axis=0) for trees in (directions, references))
+        )
+        found[name] = {
+            "cosine_of_means": mean if isinstance(mean, Undefined) else mean["cosine"],
+            "mean_cosine": undefined[0] if undefined else float(np.mean([a["cosine"] for a in of_batch])),
+        }
+    return found

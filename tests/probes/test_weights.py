@@ -1,0 +1,173 @@
+"""Weights, directions and the checks on depth: by hand, by simulation, in limits."""
+
+import numpy as np
+import pytest
+from lab_models import Chain, drawn, task_of
+
+from lab.networks import mlp
+from probes import ProbeError, Undefined
+from probes.depth import deepest_gradient, depth_utility, reference_validity, scale_stability
+from probes.subject import Subject
+from probes.weights import (
+    alignment,
+    batch_direction_alignment,
+    change_overlap,
+    direction_alignment,
+    matrices,
+    subspace_overlap,
+    weight_change,
+    weight_feedback_alignment,
+    weight_spectra,
+)
+
+
+def tree(seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return {
+        "conv1": {"kernel": scale * rng.standard_normal((3, 3, 2, 5)), "bias": rng.standard_normal(5)},
+        "stage": {"inner": {"kernel": rng.standard_normal((7, 6))}, "scale": np.ones(4)},
+        "output": {"kernel": rng.standard_normal((6, 4)), "bias": np.zeros(4)},
+    }
+
+
+def test_every_weight_array_is_a_matrix_by_the_name_of_its_layer():
+    found = matrices(tree())
+    assert {name: W.shape for name, W in found.items()} == {
+        "conv1": (18, 5),
+        "stage.inner": (7, 6),
+        "output": (6, 4),
+    }
+    assert np.array_equal(found["conv1"][:, 1], tree()["conv1"]["kernel"][..., 1].ravel())
+
+
+def test_spectra_by_hand():
+    """σ = (3, 4): ‖W‖ = 5, stable rank 25/16; and the zero matrix has none."""
+    found = weight_spectra({"a": {"kernel": np.diag([3.0, 4.0])}, "b": {"kernel": np.zeros((2, 2))}})
+    assert found["a"] == pytest.approx({"frobenius": 5.0, "spectral": 4.0, "stable_rank": 25 / 16})
+    assert isinstance(found["b"]["stable_rank"], Undefined)
+
+
+def test_weight_change_is_relative_to_the_start():
+    before = {"a": {"kernel": np.array([[3.0, 0.0]]), "bias": np.array([4.0])}, "b": {"bias": np.zeros(2)}}
+    now = {"a": {"kernel": np.array([[3.0, 2.0]]), "bias": np.array([4.0])}, "b": {"bias": np.array([0.0, 1.5])}}
+    found = weight_change(now, before)
+    assert found["a"] == pytest.approx(2 / 5)
+    assert found[""] == pytest.approx(2.5 / 5)
+    assert isinstance(found["b"], Undefined)
+    with pytest.raises(ProbeError, match="one architecture"):
+        weight_change(now, {"a": now["a"]})
+
+
+def test_subspaces_coincide_are_orthogonal_or_overlap_by_chance():
+    rng = np.random.default_rng(0)
+    Q, R = (np.linalg.qr(rng.standard_normal((20, 20)))[0] for _ in range(2))
+    low = Q[:, :3] @ np.diag([3.0, 2.0, 1.0]) @ R[:, :3].T
+    turned = Q[:, [2, 0, 1]] @ np.diag([5.0, 4.0, 3.0]) @ R[:, 3:6].T
+    found = subspace_overlap(low, turned, k=3)
+    assert found["left"] == pytest.approx(1.0, abs=1e-9)
+    assert found["right"] == pytest.approx(0.0, abs=1e-9)
+    assert subspace_overlap(low, 1e-150 * low, k=3)["right"] == pytest.approx(1.0, abs=1e-9)
+    assert "rank 3" in subspace_overlap(low, Q, k=4).reason
+    # Independent Gaussians: E‖U₁ᵀU₂‖² = k²/m. One draw spreads by about √2/m; 300 draws leave .0047 at m = 20 ...
+    draws = [subspace_overlap(rng.standard_normal((20, 30)), rng.standard_normal((20, 30)), k=4) for _ in range(300)]
+    assert draws[0]["chance_left"] == 4 / 20
+    assert np.mean([d["left"] for d in draws]) == pytest.approx(4 / 20, abs=0.015)  # ... three of which this is
+    assert np.mean([d["right"] for d in draws]) == pytest.approx(4 / 30, abs=0.015)
+
+
+def test_overlap_of_changes_does_not_see_the_weights_that_were_there_before():
+    before = tree(0)
+    moved = {name: dict(block) for name, block in before.items()}
+    moved["output"] = {**before["output"], "kernel": before["output"]["kernel"] + np.outer(np.ones(6), np.arange(4.0))}
+    found = change_overlap(moved, before, moved, before, k=1)
+    assert found["output"]["left"] == pytest.approx(1.0)
+    assert "rank 0" in found["conv1"].reason
+
+
+def test_feedback_of_random_sign_has_a_chance_distribution_of_one_over_root_mn():
+    """3000 draws know a standard deviation to 1/√6000 = 1.3 %."""
+    rng = np.random.default_rng(0)
+    z = [weight_feedback_alignment(rng.standard_normal((8, 5)), rng.standard_normal((8, 5)))["z"] for _ in range(3000)]
+    assert np.std(z) == pytest.approx(1.0, abs=0.04)
+    assert np.mean(z) == pytest.approx(0.0, abs=0.06)
+
+
+def test_alignment_by_hand_and_at_its_ends():
+    W = np.array([[3.0, 4.0]])
+    assert alignment(W, W)["angle"] == 0.0
+    assert alignment(W, -2 * W) == pytest.approx(
+        {"cosine": -1.0, "angle": 180.0, "norm_ratio": 0.5, "z": -np.sqrt(2)}, rel=1e-12
+    )
+    assert alignment(W, [[4.0, -3.0]])["angle"] == pytest.approx(90.0)
+    tiny = alignment(W, W + 1e-9 * np.array([[4.0, -3.0]]))  # turned by 1e-9: the cosine is 1 in float64
+    assert np.radians(tiny["angle"]) == pytest.approx(1e-9, rel=1e-6)
+    assert alignment(1e-200 * W, 1e150 * W)["cosine"] == pytest.approx(1.0)
+    assert alignment(1e-160 * W, 1e-162 * W)["norm_ratio"] == pytest.approx(100.0)
+    assert "all zero" in alignment(W, 0 * W).reason
+    with pytest.raises(ProbeError, match="transpose"):
+        alignment(W, W.T)
+    with pytest.raises(ProbeError, match="non-finite"):
+        alignment(W, np.nan * W)
+
+
+def test_directions_are_compared_block_by_block():
+    direction, reference = tree(0), tree(0)
+    reference["conv1"] = {name: -3.0 * leaf for name, leaf in reference["conv1"].items()}
+    reference["output"] = {"kernel": np.zeros((6, 4)), "bias": np.zeros(4)}
+    found = direction_alignment(direction, reference)
+    assert found["conv1"]["angle"] == pytest.approx(180.0)
+    assert found["conv1"]["norm_ratio"] == pytest.approx(1 / 3)
+    assert found["stage"]["angle"] == 0.0
+    assert isinstance(found["output"], Undefined)
+
+
+def test_mean_over_batches_before_and_after_the_cosine_differ():
+    """Directions (1, ±1) beside a reference (1, 0): each batch has cosine 1/√2, their mean has 1."""
+    directions = [{"a": np.array([1.0, 1.0])}, {"a": np.array([1.0, -1.0])}]
+    references = [{"a": np.array([1.0, 0.0])}] * 2
+    found = batch_direction_alignment(directions, references)["a"]
+    assert found == pytest.approx({"cosine_of_means": 1.0, "mean_cosine": np.sqrt(0.5)})
+    opposed = batch_direction_alignment([{"a": np.array([1.0])}, {"a": np.array([-1.0])}], [{"a": np.ones(1)}] * 2)
+    assert isinstance(opposed["a"]["cosine_of_means"], Undefined)
+    with pytest.raises(ProbeError, match="one per batch"):
+        batch_direction_alignment(directions, references[:1])
+
+
+def test_growth_of_activity_is_watched_layer_by_layer():
+    h = np.random.default_rng(0).standard_normal((30, 10))
+    assert scale_stability([h, 40 * h, 1600 * h]) is None
+    assert "grows 60 times from hidden layer 2 to 3" in scale_stability([h, h, 60 * h])
+    assert scale_stability([h, h, 60 * h], threshold=61) is None
+    assert scale_stability([h]) is None
+    assert "hidden layer 2 is silent" in scale_stability([h, 0 * h, h])
+    outlier = h.copy()
+    outlier[0] *= 1e6
+    assert scale_stability([h, outlier]) is None  # a median over stimuli
+    with pytest.raises(ProbeError, match="non-finite"):
+        scale_stability([h, np.inf * h])
+
+
+def test_a_reference_gradient_at_the_floor_is_warned_of():
+    g = np.random.default_rng(0).standard_normal((30, 10))
+    assert reference_validity(g) is None
+    assert "below 1e-07" in reference_validity(1e-9 * g)
+    assert reference_validity(1e-9 * g, floor=1e-10) is None
+
+
+def test_depth_that_brings_nothing_is_warned_of():
+    assert depth_utility(0.40, 0.349) is None
+    assert "-4.3 points" in depth_utility(0.306, 0.349)
+    assert "+1.0 points" in depth_utility(0.95, 0.94)
+    assert depth_utility(0.95, 0.94, margin=0.005) is None
+
+
+def test_deepest_gradient_is_the_readouts_error_sent_back():
+    """∂L/∂h = (softmax(z) − onehot(y)) Wᵀ/n for a linear readout."""
+    task = task_of()
+    s = drawn(task, Chain(mlp(8, 6)((8, 8, 1), 4)), 0)
+    p = np.exp(s.scores - s.scores.max(1, keepdims=True))
+    error = p / p.sum(1, keepdims=True) - np.eye(4)[task.y]
+    expected = error @ s.params["output"]["kernel"].T / 64
+    np.testing.assert_allclose(deepest_gradient(task, s), expected, atol=1e-12)
+    assert isinstance(deepest_gradient(task, Subject(s.scores)), Undefined)
+    assert deepest_gradient(task, Subject(s.scores, Undefined("energies"), s.model, s.params)).reason == "energies"
