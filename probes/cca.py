@@ -69,6 +69,7 @@ def cca(power: int = 1) -> PairProbe:
         traps=FULL_TRAP + "Directions of tiny variance count as much as the largest ones. Unrelated representations "
         "have a mean ρ² of max(d1, d2)/(n − 1). Class means alone give as many correlations near 1 as there are "
         "classes: read the within-class null.",
+        few_stimuli="noise directions correlate by construction",
         cost="n·d²",
         # Over permutations of rows the mean of ‖QxᵀQy‖² is r1·r2/(n − 1) exactly; the mean of ρ has no such form.
         null_mean=(lambda n, d1, d2: min(max(d1, d2), n - 1) / max(n - 1, 1)) if power == 2 else None,
@@ -139,6 +140,7 @@ def svcca(variance: float | None = None, rank: int | None = None) -> PairProbe:
         "smaller number of components; the width of `prepared.arrays[0]` is the number kept",
         traps="A share of variance keeps different numbers of components in different networks, and the value falls "
         "with their number, so groups can differ by truncation alone: compare at a fixed rank. " + FULL_TRAP,
+        few_stimuli="noise directions correlate by construction",
         cost="n·d²",
         params=params,
     )
@@ -178,6 +180,7 @@ def pwcca() -> PairProbe:
         "canonical directions, unit-norm directions, rank as in cca",
         traps=FULL_TRAP + "Public codes disagree in the second decimal. Where several ρ are equal and below 1 the "
         "directions among them, and so the weights, are not unique. Keep both orders; do not fill a symmetric matrix.",
+        few_stimuli="noise directions correlate by construction",
         cost="n·d²",
     )
 

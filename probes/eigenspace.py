@@ -28,6 +28,7 @@ def eigenspace_overlap() -> PairProbe:
         invariances=frozenset({"permutation", "orthogonal", "isotropic-scaling", "invertible-linear"}),
         convention="columns not centred; divided by the larger rank, where the source, which takes full rank for "
         "granted, divides by the larger width; rank = singular values above σ₁·max(n, d)·2⁻⁵²",
+        few_stimuli="random subspaces overlap by construction",
         cost="n·d·min(n, d) to prepare, n·r² for a pair",
         traps="1 for any two representations with at least as many independent units as stimuli. Every direction of "
         "non-zero variance counts the same, down to rounding: a little noise in silent units changes the rank.",

@@ -82,6 +82,7 @@ def rbf_cka(bandwidth: float | int = 1.0) -> PairProbe:
         invariances=ROTATION_SCALE_SHIFT,
         convention=f"σ is {bandwidth:g} times the median of the Euclidean (not squared) distances of all pairs i < j, "
         "of each representation by itself; biased HSIC; arccos of it is a metric",
+        few_stimuli="unrelated representations score high by construction",
         cost="n²·d to prepare, n² for a pair",
         traps="The bandwidth decides the value: below about .3 medians every stimulus is similar only to itself and "
         "anything scores near 1 (so does an absolute σ of 1 on wide layers); above 3 it is linear CKA. Report it. "
@@ -129,6 +130,7 @@ def distance_correlation(estimator: str = "biased") -> PairProbe:
         invariances=ROTATION_SCALE_SHIFT,
         convention="Euclidean distances with exponent 1; "
         + ("the square, not its root, because it can be negative" if unbiased else "the root is taken, as in dcor"),
+        few_stimuli="" if unbiased else "unrelated representations score high by construction",
         cost="n²·d to prepare, n² for a pair",
         traps=(
             "A square: not comparable with the biased form, which is a root. Slightly negative means unrelated. "

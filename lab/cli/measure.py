@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 from click.core import ParameterSource
 
-from lab.cli.options import json_option, print_json
+from lab.cli.options import json_option, print_json, print_table
 
 
 @click.command(short_help="Compute a probe on your own arrays.")
 @click.argument("measure")
-@click.argument("arrays", nargs=-1, required=True, metavar="A.npy [B.npy]")
+@click.argument("arrays", nargs=-1, required=True, metavar="A.npy [B.npy ...]")
 @click.option(
     "--labels", metavar="Y.npy", help="Class of each stimulus: for within-class nulls and measures that need it."
 )
@@ -21,55 +21,65 @@ from lab.cli.options import json_option, print_json
     type=click.Choice(["global", "within-class", "none"]),
     default="global",
     show_default=True,
-    help="What is permuted.",
+    help="What is permuted; classes may be any groups of stimuli.",
 )
 @click.option(
-    "--permutations", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="Draws of the null."
+    "--permutations",
+    type=click.IntRange(1, 1_000_000),
+    help="Draws of the null.  [default: none where its closed form is known, else 200]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutations.")
+@click.option("--memory", default="2GiB", show_default=True, help="For all pairs of more than two arrays.")
 @json_option
 @click.pass_context
-def measure(ctx, measure, arrays, labels, predictions, readout, null, permutations, seed, as_json) -> None:
+def measure(ctx, measure, arrays, labels, predictions, readout, null, permutations, seed, memory, as_json) -> None:
     """Compute MEASURE on arrays of any origin: .npy files, stimuli in rows, units in columns.
 
     A pair measure takes two arrays whose rows are the same stimuli in the same order, and is reported beside a
-    permutation null; a single measure takes one array. Feature maps have to be flattened or pooled first.
+    permutation null; more than two give the matrix of all pairs. A single measure takes one array. Feature maps have to
+    be flattened or pooled first. A .npz file with `features` and `ids` is refused beside one that shows other stimuli.
+    MEASURE is a call string of `lab probes`, or ./my_probe.py.
 
     \b
     Examples:
         lab measure linear-cka a.npy b.npy
         lab measure debiased-cka a.npy b.npy --labels y.npy --null within-class --permutations 1000 --json
-        lab measure participation-ratio a.npy
+        lab measure 'rsa(comparator=kendall)' a.npy b.npy c.npy
         lab measure nc3 h.npy --labels y.npy --readout W.npy
     """
-    from lab.callstring import build
+    from lab.arrays import read_array, require_same_stimuli
     from lab.errors import UsageError
-    from probes import PROBES, PairProbe
-    from probes.features import class_labels, features
+    from lab.measures import make_probe
+    from lab.measuring import measure_all, measure_pair, measure_single
+    from probes import PairProbe
+    from probes.all_pairs import bytes_of
 
-    made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
-    wanted = 2 if isinstance(made, PairProbe) else 1
-    if len(arrays) != wanted:
-        raise UsageError(f"{made.info.name} takes {wanted} array{'s' * (wanted - 1)}, not {len(arrays)}")
-    check_options(ctx, made)
-    loaded = [features(read_array(path), path) for path in arrays]  # so that a refusal names the file
+    made, _ = make_probe(measure, "MEASURE")
+    pair, limit = isinstance(made, PairProbe), bytes_of(memory)
+    if (pair and len(arrays) < 2) or (not pair and len(arrays) > 1):
+        wanted = "2 arrays or more" if pair else "1 array"
+        raise UsageError(f"{made.info.name} takes {wanted}, not {len(arrays)}")
+    refuse_idle_options(ctx, made, len(arrays))
     given = {"labels": labels, "predictions": predictions, "readout": readout}
     given = {name: read_array(path) for name, path in given.items() if path is not None}
-    y = given.get("labels")
-    if y is not None:
-        class_labels(y, len(loaded[0]))
-    if wanted == 2:
-        answer = measure_pair(made, loaded, y, null, permutations, seed)
+    paths, y = list(arrays), given.get("labels")
+    require_same_stimuli(paths)
+    if not pair:
+        answer = measure_single(made, paths[0], given)
+    elif len(paths) == 2:
+        answer = measure_pair(made, paths, y, null, permutations, seed)
     else:
-        answer = measure_single(made, loaded[0], given)
+        answer = measure_all(made, paths, y, null, limit)
     answer = {"measure": made.info.label, **answer}
     if as_json:
         print_json(answer)
+    elif "values" in answer:
+        print_matrix(answer)
     else:
         print_measure(answer)
 
 
-def check_options(ctx: click.Context, made) -> None:
+def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:
     """Refuse options that this measure would ignore.
 
     Raises:
@@ -79,111 +89,16 @@ def check_options(ctx: click.Context, made) -> None:
     from probes import PairProbe
 
     if isinstance(made, PairProbe):
-        kind, ignored = "pair", ("predictions", "readout")
+        what = f"{made.info.name}, a pair measure" if arrays == 2 else f"all pairs of {arrays} arrays"
+        ignored = ("predictions", "readout", *(("memory",) if arrays == 2 else ("permutations", "seed")))
+        if arrays > 2 and ctx.params["null"] == "within-class":
+            raise UsageError("--null within-class takes two arrays at a time: its permutations are drawn for each pair")
     else:
         unused = tuple(name for name in ("labels", "predictions", "readout") if name not in made.needs)
-        kind, ignored = "single", ("null", "permutations", "seed", *unused)
+        what, ignored = f"{made.info.name}, a single measure", ("null", "permutations", "seed", "memory", *unused)
     for option in ignored:
         if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{option} changes nothing for {made.info.name}, a {kind} measure; leave it out")
-
-
-def read_array(path: str):
-    """One array from a .npy file; pickled objects are never loaded.
-
-    Raises:
-        NotFound, LabError: no such file, or not a .npy file of numbers.
-    """
-    import numpy as np
-
-    from lab.errors import LabError, NotFound
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}; give the path of an array saved with numpy.save") from None
-    except (ValueError, OSError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-        if "pickle" in reason:  # NumPy advises to unpickle it: never a stranger's file, and useless for text
-            reason = "it holds Python objects, or text"
-        raise LabError(f"{path} is not a .npy file of numbers ({reason}); save it with numpy.save") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise LabError(f"{path} holds several arrays (.npz); save the one to measure with numpy.save")
-    return array
-
-
-def measure_pair(made, loaded, labels, null: str, permutations: int, seed: int) -> dict:
-    """Value, null and cautions of a pair probe."""
-    from lab.errors import UsageError
-    from probes import Undefined
-    from probes.cautions import cautions
-    from probes.nulls import permutation_test
-
-    if null == "within-class" and labels is None:
-        raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")
-    px, py = (made.prepare(array) for array in loaded)
-    value = made.value(px, py)
-    answer = {
-        "direction": made.info.direction,
-        "value": None,
-        "n": px.n,
-        "units": [px.d, py.d],
-        "null": None,
-        "calibrated": None,
-    }
-    warnings = cautions(made, px.n, px.d, py.d, labels, (px, py))
-    if labels is None:
-        warnings.append("no labels given: what two networks share may be the classes alone; see --null within-class")
-    if isinstance(value, Undefined):
-        return {**answer, "undefined": value.reason, "warnings": warnings}
-    answer["value"] = value
-    if null != "none":
-        found = permutation_test(made, px, py, kind=null, labels=labels, permutations=permutations, seed=seed)
-        if isinstance(found, Undefined):
-            warnings.append(f"no null: {found.reason}")
-        else:
-            answer["null"] = {
-                "kind": null,
-                "mean": found.mean,
-                "sd": found.sd,
-                "p": found.p,
-                "permutations": permutations,
-            }
-            answer["calibrated"] = found.calibrated
-    return {**answer, "warnings": warnings}
-
-
-WANTED = {
-    "labels": "--labels Y.npy, the class of each stimulus",
-    "predictions": "--predictions P.npy, the class that the network answers for each stimulus",
-    "readout": "--readout W.npy, the weights of the linear readout, units in rows and classes in columns",
-}
-
-
-def measure_single(made, array, given: dict) -> dict:
-    """Value of a single probe, with its further numbers if it has any."""
-    from lab.errors import UsageError
-    from probes import Undefined, headline
-
-    for name in made.needs:
-        if name not in given:
-            raise UsageError(f"{made.info.name} needs {WANTED[name]}")
-    found = made.value(array, **given)
-    answer = {
-        "value": None,
-        "n": len(array),
-        "units": [array.shape[1]],
-        "null": None,
-        "calibrated": None,
-        "warnings": [],
-    }
-    if isinstance(found, Undefined):
-        return {**answer, "undefined": found.reason}
-    answer["value"] = float(headline(found))
-    if isinstance(found, dict):
-        answer["details"] = {name: float(v) for name, v in found.items() if name != "value"}
-    return answer
+            raise UsageError(f"--{option} changes nothing for {what}; leave it out")
 
 
 def print_measure(answer: dict) -> None:
@@ -197,9 +112,26 @@ def print_measure(answer: dict) -> None:
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
         null = answer["null"]
-        click.echo(
-            f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({null['permutations']} permutations)"
-        )
+        how = f"{null['permutations']} permutations" if null["permutations"] else "closed form"
+        click.echo(f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({how})")
         click.echo(f"calibrated: {answer['calibrated']:.6f}")
+    for warning in answer["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def print_matrix(answer: dict) -> None:
+    """All pairs as a table, a row per array; p below where there is a null."""
+    click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli")
+    numbers = [str(i + 1) for i in range(len(answer["files"]))]
+    for title, key, form in (("", "values", ".4f"), ("p, global null (closed form)", "p", ".2g")):
+        if answer[key] is None:
+            continue
+        if title:
+            click.echo(f"\n{title}")
+        cells = [["-" if v is None else format(v, form) for v in row] for row in answer[key]]
+        rows = [[i, file, *row] for i, file, row in zip(numbers, answer["files"], cells, strict=True)]
+        print_table(["", "", *numbers], rows, right=set(numbers))
+    for path, reason in answer["undefined"].items():
+        click.echo(f"warning: {path} has no value: {reason}", err=True)
     for warning in answer["warnings"]:
         click.echo(f"warning: {warning}", err=True)

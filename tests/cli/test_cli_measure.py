@@ -36,6 +36,18 @@ ARRAYS = {
     "fortran": np.asfortranarray(A),
     "constant": np.ones((N, 4)),
     "two": A[:2],
+    "wide": rng.normal(size=(N, 40)),
+}
+IDS = np.array([f"img{i}" for i in range(N)])
+SWAPPED = IDS.copy()
+SWAPPED[[4, 9]] = SWAPPED[[9, 4]]
+NAMED = {
+    "named": (A, IDS),
+    "also": (B, IDS),
+    "swapped": (B, SWAPPED),
+    "others": (B, np.array([*IDS[:-1], "new"])),
+    "fewer": (B[:50], IDS[:50]),
+    "twice": (B, np.array([*IDS[:-1], "img0"])),
 }
 
 
@@ -45,6 +57,8 @@ def arrays(tmp_path_factory):
     for name, array in ARRAYS.items():
         np.save(place / f"{name}.npy", array)
     np.savez(place / "several.npz", a=A, b=B)
+    for name, (x, ids) in NAMED.items():
+        np.savez(place / f"{name}.npz", features=x, ids=ids)
     (place / "text.npy").write_text("0.1 0.2\n0.3 0.4\n")
     (place / "empty.npy").write_bytes(b"")
     (place / "cut.npy").write_bytes((place / "a.npy").read_bytes()[:400])
@@ -61,8 +75,7 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 REFUSED = [
-    ("linear-cka a.npy", 2, ["linear-cka takes 2 arrays, not 1"]),
-    ("linear-cka a.npy b.npy a.npy", 2, ["linear-cka takes 2 arrays, not 3"]),
+    ("linear-cka a.npy", 2, ["linear-cka takes 2 arrays or more, not 1"]),
     ("participation-ratio a.npy b.npy", 2, ["participation-ratio takes 1 array, not 2"]),
     ("linear-kca a.npy b.npy", 2, ["unknown name 'linear-kca'", "Did you mean 'linear-cka'?", "`lab probes`"]),
     ("mutual-knn(k=0) a.npy b.npy", 2, ["'mutual-knn(k=0)'", "k=0 must be a whole number of at least 1"]),
@@ -83,7 +96,29 @@ REFUSED = [
     ("linear-cka empty.npy b.npy", 1, ["empty.npy is not a .npy file of numbers"]),
     ("linear-cka cut.npy b.npy", 1, ["cut.npy is not a .npy file of numbers", "Expected (60, 5)"]),
     ("linear-cka folder.npy b.npy", 1, ["folder.npy is not a .npy file of numbers", "Is a directory"]),
-    ("linear-cka several.npz b.npy", 1, ["several.npz holds several arrays (.npz)", "numpy.save"]),
+    ("linear-cka several.npz b.npy", 1, ["several.npz holds no 'ids' but a, b", "numpy.savez(path, features=..., ids"]),
+    ("linear-cka a.npy b.npy --labels several.npz", 1, ["several.npz holds several arrays (.npz)", "numpy.save"]),
+    ("linear-cka named.npz b.npy", 2, ["named.npz names its stimuli and b.npy does not"]),
+    (
+        "linear-cka named.npz swapped.npz",
+        2,
+        ["row 4 is stimulus img4 in named.npz and img9 in swapped.npz", "sort both"],
+    ),
+    (
+        "linear-cka named.npz others.npz",
+        2,
+        ["row 59 is stimulus img59 in named.npz and new", "keep those that both have"],
+    ),
+    ("linear-cka named.npz fewer.npz", 2, ["named.npz has 60 stimuli and fewer.npz 50"]),
+    ("linear-cka named.npz twice.npz", 1, ["twice.npz: id img0 stands for 2 rows"]),
+    ("linear-cka a.npy wide.npy --null none", 2, ["linear-cka without a null would mislead", "leave out --null none"]),
+    ("cca a.npy wide.npy b.npy", 2, ["cca without a null would mislead"]),
+    ("linear-cka a.npy b.npy short.npy", 1, ["50 and 60 rows"]),
+    ("linear-cka a.npy b.npy a.npy --permutations 9", 2, ["--permutations changes nothing for all pairs of 3 arrays"]),
+    ("linear-cka a.npy b.npy a.npy --null within-class", 2, ["--null within-class takes two arrays at a time"]),
+    ("linear-cka a.npy b.npy --memory 1GB", 2, ["--memory changes nothing for linear-cka"]),
+    ("linear-cka a.npy b.npy a.npy --memory lots", 1, ["'lots' is no amount of memory"]),
+    ("./absent.py a.npy b.npy", 4, ["there is no file absent.py", "defines probe()"]),
     ("linear-cka absent.npy b.npy", 4, ["there is no file absent.npy", "numpy.save"]),
     ("linear-cka a.npy b.npy --labels absent.npy", 4, ["there is no file absent.npy"]),
     ("linear-cka a.npy b.npy --labels y-short.npy", 1, ["labels have shape (50,), but there are 60 stimuli"]),
@@ -104,7 +139,7 @@ REFUSED = [
     ("participation-ratio a.npy --permutations 200", 2, ["--permutations changes nothing"]),
     ("linear-probe a.npy --labels y.npy --seed 0", 2, ["--seed changes nothing for linear-probe, a single measure"]),
     ("participation-ratio a.npy --labels y.npy", 2, ["--labels changes nothing for participation-ratio"]),
-    ("linear-cka", 2, ["Missing argument 'A.npy [B.npy]'"]),
+    ("linear-cka", 2, ["Missing argument 'A.npy [B.npy ...]'"]),
 ]
 
 
@@ -135,6 +170,60 @@ def test_any_kind_of_number_is_measured_as_it_is(answer, name):
     np.testing.assert_allclose(found["value"], cka(ARRAYS[name].astype(np.float64), B), rtol=1e-9, atol=0)
     assert found["null"] is None
     assert found["calibrated"] is None
+
+
+def test_files_that_name_the_same_stimuli_are_compared(answer):
+    assert answer("measure", "linear-cka", "named.npz", "also.npz")["value"] == pytest.approx(cka(A, B), rel=1e-9)
+
+
+def test_the_global_null_is_not_drawn_unless_it_is_asked_for(answer):
+    """500 draws: the mean within 4 standard errors."""
+    exact = answer("measure", "linear-cka", "a.npy", "b.npy")["null"]
+    drawn = answer("measure", "linear-cka", "a.npy", "b.npy", "--permutations", "500")["null"]
+    assert (exact["permutations"], drawn["permutations"]) == (0, 500)
+    assert exact["mean"] == pytest.approx(drawn["mean"], abs=4 * exact["sd"] / np.sqrt(500))
+    assert answer("measure", "angular-procrustes", "a.npy", "b.npy")["null"]["permutations"] == 200
+
+
+def test_all_pairs_of_several_arrays(answer, ask):
+    files = ("a.npy", "b.npy", "integer.npy", "constant.npy")
+    found = answer("measure", "linear-cka", *files)
+    assert (found["files"], found["n"], found["units"]) == (list(files), 60, [5, 7, 5, 4])
+    assert found["values"][0][1] == found["values"][1][0] == pytest.approx(cka(A, B), rel=1e-9)
+    assert found["values"][0][0] == pytest.approx(1.0, abs=1e-12)
+    assert found["values"][3] == [None] * 4
+    assert list(found["undefined"]) == ["constant.npy"]
+    pair = answer("measure", "linear-cka", "a.npy", "b.npy")
+    assert found["p"][0][1] == pytest.approx(pair["null"]["p"], rel=1e-6)
+    said = ask("measure", "linear-cka", *files)
+    assert said.stdout.splitlines()[0] == "linear-cka (similarity), n = 60 stimuli"
+    assert "p, global null (closed form)" in said.stdout
+    assert "constant.npy has no value" in said.stderr
+    distances = answer("measure", "angular-procrustes", "a.npy", "b.npy", "fortran.npy")
+    assert distances["p"] is None
+    assert any("none is known in closed form" in warning for warning in distances["warnings"])
+
+
+OWN = """
+import numpy as np
+from probes import ProbeInfo
+from probes.probe import single_info, SingleProbe
+
+
+def probe(power: float = 1.0):
+    info = single_info(name="size", title="size", formula="mean |x|^p", citation="here", range=(0.0, np.inf),
+                       invariances=frozenset({"permutation"}), convention="", traps="", cost="n·d")
+    return SingleProbe(info, lambda X: float((np.abs(X) ** power).mean()))
+"""
+
+
+def test_a_probe_of_ones_own(answer, refuse, arrays):
+    (arrays / "own.py").write_text(OWN)
+    assert answer("measure", "./own.py(power=2)", "a.npy")["value"] == pytest.approx((A**2).mean())
+    (arrays / "broken.py").write_text("def probe():\n    return 3\n")
+    assert "must return a probes.PairProbe or probes.SingleProbe" in refuse(2, "measure", "./broken.py", "a.npy")
+    (arrays / "raises.py").write_text("def probe():\n    return 1 / 0\n")
+    assert "raises.py, line 2: ZeroDivisionError" in refuse(1, "measure", "./raises.py", "a.npy")
 
 
 def test_text_for_people(ask):
