@@ -19,6 +19,9 @@ from probes.probe import PairProbe, Prepared, ProbeError, Undefined, one_of, pos
 
 KINDS = ("global", "within-class")
 
+NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
+BIASED = ("rbf-cka", "distance-correlation(estimator=biased)", "eigenspace-overlap")
+
 # A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
 TIE = 1e-10
 
@@ -238,7 +241,7 @@ def cautions(
 
     `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves.
     """
-    name, d = probe.info.name, max(d1, d2)
+    name, d, settings = probe.info.name, max(d1, d2), dict(probe.info.params)
     said = []
     if name == "linear-cka" and n < 2 * d:
         expected = probe.info.null_mean(n, d1, d2)
@@ -253,14 +256,26 @@ def cautions(
         )
     if name == "debiased-cka" and n < 20:
         said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
+    if probe.info.label.startswith(BIASED) and n < 2 * d:
+        said.append(
+            f"{name}: with n = {n} stimuli and {d1} and {d2} units, unrelated representations score high: read the "
+            "null."
+        )
+    if name == "minibatch-cka" and n % settings["batch"]:
+        said.append(f"minibatch-cka: the last {n % settings['batch']} of {n} stimuli fill no batch and are not used.")
+    if name == "rtd" and n > settings["stimuli"]:
+        said.append(f"rtd: only the first {settings['stimuli']} of {n} stimuli are used.")
+    if name == "imd":
+        said.append("imd: unpaired: it does not know which stimulus is which, so permuting stimuli tests nothing.")
     sizes = None if labels is None else np.bincount(class_labels(labels, n))
-    if name == "mutual-knn":
-        k = dict(probe.info.params)["k"]
+    if name in NEIGHBOURHOODS:
+        k = settings["k"]
         if n > 1 and k / (n - 1) >= 0.1:
-            said.append(f"mutual-knn: chance is {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
+            what = "chance is" if name == "mutual-knn" else "a neighbour is shared by chance at a rate of"
+            said.append(f"{name}: {what} {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
         if sizes is not None and len(sizes) > 1 and k >= sizes.min():
             said.append(
-                f"mutual-knn: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
+                f"{name}: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
                 "part of the value; use a smaller k."
             )
     if sizes is not None:
