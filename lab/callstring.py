@@ -31,9 +31,20 @@ def _point(what: str, text: str, column: int, why: str) -> UsageError:
     return UsageError(f"{what} '{text[:column]}»{text[column:]}': {why} (at the »)")
 
 
-def _literal(node: ast.expr, what: str, text: str, offset: int) -> Any:
+def _word(node: ast.expr) -> str | None:
+    """A bare word, hyphens allowed: to Python's grammar a difference of names."""
     if isinstance(node, ast.Name):
-        return node.id  # a bare word is a string: act=tanh
+        return node.id
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        left, right = _word(node.left), _word(node.right)
+        return None if left is None or right is None else f"{left}-{right}"
+    return None
+
+
+def _literal(node: ast.expr, what: str, text: str, offset: int) -> Any:
+    word = _word(node)
+    if word is not None:
+        return word  # a bare word is a string: act=tanh
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_literal(item, what, text, offset) for item in node.elts)
     try:

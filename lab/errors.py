@@ -29,6 +29,6 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """`" Did you mean 'fa'?"`, or an empty string when nothing known is close to `name`."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    close = close or [k for k in known if len(name) > 2 and name.lower() in k.lower()]
+    close = [k for k in known if len(name) > 2 and name.lower() in k.lower()]
+    close = close or get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -8,6 +8,8 @@ import numpy as np
 from probes.features import class_labels
 from probes.probe import PairProbe, Prepared
 
+NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
+
 
 def cautions(
     probe: PairProbe,
@@ -21,7 +23,7 @@ def cautions(
 
     `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves.
     """
-    name, d = probe.info.name, max(d1, d2)
+    name, d, settings = probe.info.name, max(d1, d2), dict(probe.info.params)
     said = []
     if probe.info.few_stimuli and n < 2 * d:
         expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if probe.info.null_mean else ""
@@ -43,14 +45,23 @@ def cautions(
         )
     if name == "debiased-cka" and n < 20:
         said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
+    if name == "minibatch-cka" and n % settings["batch"]:
+        said.append(f"minibatch-cka: the last {n % settings['batch']} of {n} stimuli fill no batch and are not used.")
+    if name == "rtd" and n > settings["stimuli"]:
+        said.append(f"rtd: only the first {settings['stimuli']} of {n} stimuli are used.")
+    if not probe.info.paired:
+        said.append(
+            f"{name}: unpaired: it does not know which stimulus is which, so there is no null of permuted stimuli."
+        )
     sizes = None if labels is None else np.bincount(class_labels(labels, n))
-    if name == "mutual-knn":
-        k = dict(probe.info.params)["k"]
+    if name in NEIGHBOURHOODS:
+        k = settings["k"]
         if n > 1 and k / (n - 1) >= 0.1:
-            said.append(f"mutual-knn: chance is {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
+            what = "chance is" if name == "mutual-knn" else "a neighbour is shared by chance at a rate of"
+            said.append(f"{name}: {what} {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
         if sizes is not None and len(sizes) > 1 and k >= sizes.min():
             said.append(
-                f"mutual-knn: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
+                f"{name}: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
                 "part of the value; use a smaller k."
             )
     if sizes is not None:

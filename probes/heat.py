@@ -87,6 +87,7 @@ def imd(k: int = 5) -> PairProbe:
         convention=f"k = {k}, Euclidean, unweighted graph of either's neighbours, ties go to the lower row; 256 times "
         "in .1..10; heat traces divided by n and multiplied by 10⁶ as in the source's code, but exact (Chebyshev "
         "polynomials), where that code draws random vectors and varies by tens of per cent from call to call",
+        paired=False,
         cost="n²·(d + 16k) to prepare, 256 for a pair",
         traps="Unpaired: the rows of one may be in any order, so permuting stimuli changes nothing and no permutation "
         "null exists (p is 1); two layers can be at distance 0 and agree on no stimulus. Answers another question "

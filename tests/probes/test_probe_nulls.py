@@ -285,6 +285,12 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     assert len(cautions(procrustes, 100, 80, 20)) == 1
     assert cautions(PROBES["debiased-cka"](), 500, 2000, 2000) == []
     assert "chance is 0.20" in cautions(knn, 51, 5, 5)[0]
+    assert "by chance at a rate of 0.20" in cautions(PROBES["jaccard"](), 51, 5, 5)[0]
+    assert "score high" in cautions(PROBES["rbf-cka"](), 100, 80, 20)[0]
+    assert cautions(PROBES["distance-correlation"](estimator="unbiased"), 100, 80, 20) == []
+    assert "the last 20 of 120" in cautions(PROBES["minibatch-cka"](), 120, 5, 5)[0]
+    assert "first 200 of 500" in cautions(PROBES["rtd"](), 500, 5, 5)[0]
+    assert "unpaired" in cautions(PROBES["imd"](), 500, 5, 5)[0]
     y = np.arange(500) % 100
     assert "smallest class (5" in cautions(knn, 500, 5, 5, y)[0]
     lone = np.array([0] * 499 + [1])

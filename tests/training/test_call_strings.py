@@ -67,12 +67,18 @@ def test_every_default_is_spelled_out(table, text, canonical):
     assert build(text, table, "--it")[1] == canonical
 
 
+def test_a_word_may_have_hyphens():
+    assert parse("rsa(cosine, comparator=whitened-cosine)", "--measure").kwargs == {"comparator": "whitened-cosine"}
+    assert parse("f(a-b-c)", "--measure").args == ("a-b-c",)
+
+
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
         ("fa(scale=1", "fa»(scale=1"),
         ("fa(1 2)", "fa(»1 2)"),
         ("fa(scale=1+x)", "fa(scale=»1+x)"),
+        ("fa(scale=x-1)", "fa(scale=»x-1)"),
         ("fa(**{})", "fa(**»{})"),
         ("fa(__import__('os').system('touch x'))", "fa(»__import__('os').system('touch x'))"),
         ("fa(scale=[1, open('x')])", "fa(scale=[1, »open('x')])"),
