@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from probes.features import ROUNDING, centred, class_labels, features, scaled
 from probes.probe import SingleProbe, Undefined, positive_integer, single_info
@@ -100,6 +99,8 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
+        from scipy.optimize import nnls
+
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
             return checked
@@ -175,6 +176,8 @@ def glue(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe:
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
+        from scipy.optimize import nnls
+
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
             return checked
