@@ -69,7 +69,7 @@ def imd(k: int = 5) -> PairProbe:
     if one is among the k nearest of the other (Euclidean); t runs over 256 values from .1 to 10, equally spaced in
     log t. X is n×d1, Y is n×d2. Range 0..10⁶e⁻⁴. Unpaired: it compares two clouds of points and does not know which
     row of one belongs to which row of the other. Undefined for a constant representation and for n ≤ k.
-    Source: Tsitsulin, Munkhoeva, Mottin, Karras, Bronstein, Oseledets and Müller 2020, arXiv 1905.11141.
+    Source: Tsitsulin, Munkhoeva, Mottin, Karras, Bronstein, Oseledets and Müller 2019, arXiv 1905.11141.
     """
     positive_integer("k", k)
     info = ProbeInfo(
@@ -78,7 +78,7 @@ def imd(k: int = 5) -> PairProbe:
         kind="pair",
         formula="10⁶ max_t e^{−2(t+1/t)} |h_X(t) − h_Y(t)|, h(t) = (1/n) Σ e^{−tλ}, λ of the normalised Laplacian of "
         f"the {k}-nearest-neighbour graph",
-        citation="Tsitsulin, Munkhoeva, Mottin, Karras, Bronstein, Oseledets, Müller 2020, arXiv 1905.11141",
+        citation="Tsitsulin, Munkhoeva, Mottin, Karras, Bronstein, Oseledets, Müller 2019, arXiv 1905.11141",
         range=(0.0, UNIT * np.exp(-4.0)),
         direction="distance",
         symmetric=True,

@@ -84,8 +84,8 @@ def rbf_cka(bandwidth: float | int = 1.0) -> PairProbe:
         "of each representation by itself; biased HSIC; arccos of it is a metric",
         few_stimuli="unrelated representations score high by construction",
         cost="n²·d to prepare, n² for a pair",
-        traps="The bandwidth decides the value: below about .3 medians every stimulus is similar only to itself and "
-        "anything scores near 1 (so does an absolute σ of 1 on wide layers); above 3 it is linear CKA. Report it. "
+        traps="The bandwidth decides the value: with 30 units or more, below .3 medians every stimulus is similar only "
+        "to itself and anything scores near 1 (as with an absolute σ of 1); above 3 it is linear CKA. Report it. "
         "Biased upwards with fewer stimuli than units. " + CLASS_TRAP,
         params=(("bandwidth", bandwidth),),
     )

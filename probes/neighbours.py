@@ -189,7 +189,7 @@ def rank_similarity(k: int = 10) -> PairProbe:
         metric=False,
         invariances=KEPT,
         convention=convention(k) + "; divided by H of the number of common neighbours, as in ReSi (arXiv 2408.00531), "
-        "where other codes divide by H_k",
+        "where some codes divide by H_k",
         cost="n²·d to prepare, n·k for a pair",
         traps="A single common neighbour of rank 1 in both counts as much as k that agree: read jaccard beside it. "
         "Values at different n or k do not compare, because chance differs. " + TRAPS,

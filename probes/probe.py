@@ -111,11 +111,12 @@ class PairProbe(NamedTuple):
 
     prepare: X (n×d) → Prepared. Validates, centres, normalises: once per representation.
     value:   (Prepared, Prepared) → float or Undefined.
-    permute: (Prepared, order) → what `prepare(X[order])` gives, up to rounding, at the cost of an indexing.
-    matrix:  (Prepared, rows, columns) → that part of M (n×n, float64) with value(x, y) = Σ_ij M_x[i,j] M_y[i,j]; rows
-             and columns are slices, all by default. Undefined when the representation is; the field itself is None
-             when the probe is no inner product. All pairs of many networks, and their nulls, follow from it as
-             matrix products. What it computes must not be changed in place, so that it may live on any device.
+    permute: (Prepared, order) → what `prepare(X[order])` gives, up to rounding, without its checks.
+    matrix:  (Prepared, rows, columns) → that part of M (n×n, float64) with value(x, y) = Σ_ij M_x[i,j] M_y[i,j], where
+             permuting the stimuli permutes the rows and columns of M; rows and columns are slices, all by default.
+             Undefined when the representation is; the field itself is None when the probe is no such inner product.
+             All pairs of many networks, and their nulls, follow from it as matrix products. Nothing is to be changed
+             in place, so that its arrays may live on any device.
     symmetric_matrix: whether M is symmetric.
     """
 

@@ -56,21 +56,25 @@ def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> Pai
         symmetric=True,
         metric=False,
         invariances=INVARIANCES[dissimilarity],
-        convention=f"{dissimilarity} dissimilarity, {comparator}, diagonal left out"
+        convention=f"{dissimilarity} dissimilarity, {comparator}"
+        + ("" if whitened else ", diagonal left out")
         + (
             "; Σ is the covariance of the units over the stimuli (not of noise), Σ⁺ its pseudo-inverse without "
             "shrinkage, singular values above σ₁·max(n, d)·2⁻⁵²"
             if dissimilarity == "mahalanobis"
             else ""
         ),
-        cost="n²·d + n²·log n to prepare, "
-        + ("min(n·d², n²·d)" if whitened else "n²·log n" if comparator == "kendall" else "n²")
-        + " for a pair",
-        traps="The n(n−1)/2 pairs are not independent, so their number gives no p-value: permute stimuli. Follows "
-        "whatever feature has the largest variance. "
+        cost="n·d·min(n, d) to prepare and for a pair"
+        if whitened
+        else f"n²·d + n²·log n to prepare, {'n²·log n' if comparator == 'kendall' else 'n²'} for a pair",
+        traps="The n(n−1)/2 pairs are not independent, so their number gives no p-value: permute stimuli. "
         + ("" if signed else "Far above 0 for unrelated representations: read the null. ")
         + ("With ties a representation does not reach 1 with itself. " if comparator == "kendall" else "")
-        + ("All directions count alike, noise too. " if dissimilarity == "mahalanobis" else "")
+        + (
+            "All directions count alike, noise too. "
+            if dissimilarity == "mahalanobis"
+            else "Follows whatever feature has the largest variance. "
+        )
         + CLASS_TRAP,
         null_mean=_zero if signed else gaussian_null if is_cka else None,
         params=(("dissimilarity", dissimilarity), ("comparator", comparator)),

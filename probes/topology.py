@@ -74,11 +74,12 @@ def rtd(stimuli: int = 200) -> PairProbe:
         convention=f"first {stimuli} rows, once, where the source averages over random subsets of 500; the quantile is "
         "taken over the whole n×n matrix with its zero diagonal, as in the source's code; homology of dimension 1, "
         "coefficients mod 2; needs the package ripser",
-        cost=f"about (2·{stimuli})³ for a pair, whatever n: a second at 200, a minute at 500, and a null of 200 "
+        cost=f"grows as (2·{stimuli})³ for a pair, whatever n: seconds at 200, ten times that at 500; a null of 200 "
         "permutations costs 200 pairs",
         traps="A sum over bars, so it grows with the number of stimuli: values at different numbers do not compare. "
-        "Never 0 for unequal representations. Euclidean distances in many dimensions concentrate, and bars then come "
-        "from noise. Representations that share only classes share their largest features.",
+        "0 means the same clusters and loops at the same scales, not the same geometry. Euclidean distances in many "
+        "dimensions concentrate, and bars then come from noise. Representations that share only classes share their "
+        "largest features.",
         params=(("stimuli", int(stimuli)),),
     )
 
