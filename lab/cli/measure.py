@@ -47,6 +47,7 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
     from probes import PROBES, PairProbe
     from probes.features import class_labels, features
 
+    refuse_functional(measure)
     made, _ = build(measure, PROBES, "MEASURE", "`lab probes` lists them.")
     wanted = 2 if isinstance(made, PairProbe) else 1
     if len(arrays) != wanted:
@@ -67,6 +68,26 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
         print_json(answer)
     else:
         print_measure(answer)
+
+
+def refuse_functional(measure: str) -> None:
+    """Refuse a measure that has to run networks; what runs them is loaded only if the name is not an array measure's.
+
+    Raises:
+        UsageError: it is one, and this command takes it.
+    """
+    from lab.callstring import parse
+    from lab.errors import UsageError
+    from probes import PROBES
+
+    name = parse(measure, "MEASURE").name
+    if name in PROBES:
+        return
+    from probes.functional import FUNCTIONAL
+
+    if name in FUNCTIONAL:
+        command = "compare" if FUNCTIONAL[name]().networks == 2 else "describe"
+        raise UsageError(f"{name} measures networks, not arrays; `lab {command} --measure {name}` takes stored runs")
 
 
 def check_options(ctx: click.Context, made) -> None:
