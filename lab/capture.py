@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -77,13 +78,24 @@ def sound_seeds(folder: RunFolder) -> list[int]:
     return [seed for seed in folder.spec.seeds if seed not in bad]
 
 
-def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> dict[str, dict[int, np.ndarray]]:
-    """Hidden representations of every sound seed of a run at a stored step.
+@dataclass(frozen=True)
+class Observed:
+    """Every sound seed of a run at a stored step, shown the stimuli.
 
-    Returns:
-        layer -> seed -> float32 array (stimuli × units), as the network computes it; feature maps are flattened to
-        height·width·channels units.
+    Attributes:
+        hidden: layer -> seed -> float32 array (stimuli × units), as the network computes it; feature maps are
+            flattened to height·width·channels units.
+        scores: seed -> stimuli × classes; the prediction is the argmax.
+        stored: seed -> its "params", "rule_state" and "statistics".
     """
+
+    hidden: dict[str, dict[int, np.ndarray]]
+    scores: dict[int, np.ndarray]
+    stored: dict[int, dict[str, Any]]
+
+
+def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Observed:
+    """What the networks of a run show at a stored step."""
     rule, net = reopen(folder, dataset)
     spec = folder.spec
     # Only shapes are asked of it, and the optimiser's memory is not stored.
@@ -99,17 +111,25 @@ def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> di
         return rule.forward(net, params, stored["rule_state"], as_float(x))
 
     forward = trainer.over_cohort(read, 1)
-    layers: dict[str, dict[int, np.ndarray]] = {name: {} for name in net.hidden}
+    found = Observed({name: {} for name in net.hidden}, {}, {})
     for index, cohort in enumerate(cohorts(spec.seeds, spec.cohort)):
         arrays, _ = load_checkpoint(folder, index, step)
         stored = unflatten_like(template(trainer.seeds(cohort)), arrays)
-        shown = [jax.device_get(forward(stored, seen.x[i : i + 500]).hidden) for i in range(0, len(seen.x), 500)]
-        for layer, parts in zip(net.hidden, zip(*shown, strict=True), strict=True):
-            whole = np.concatenate(parts, axis=1)
-            for seed, h in zip(cohort, whole, strict=False):
-                if seed in sound:
-                    layers[layer][seed] = h.reshape(len(h), -1)
-    return layers
+        parts = [jax.device_get(forward(stored, seen.x[i : i + 500])) for i in range(0, len(seen.x), 500)]
+        shown = jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=1), *parts)
+        for place, seed in enumerate(cohort):
+            if seed not in sound:
+                continue
+            found.stored[seed] = jax.tree.map(lambda leaf, i=place: leaf[i], stored)
+            found.scores[seed] = shown.scores[place]
+            for layer, h in zip(net.hidden, shown.hidden, strict=True):
+                found.hidden[layer][seed] = h[place].reshape(len(h[place]), -1)
+    return found
+
+
+def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> dict[str, dict[int, np.ndarray]]:
+    """Hidden representations alone: `observe(...).hidden`."""
+    return observe(folder, step, seen, dataset).hidden
 
 
 MATCHES = ("steps", "accuracy", "loss")

@@ -7,30 +7,39 @@ their initial weights, which makes them alike for that reason alone; such pairs 
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from lab.callstring import parse
-from lab.capture import capture, dataset_of, matched_steps, mean_accuracy, mean_metric, rule_of, stimuli
-from lab.comparison_table import Group, Plan, common_layers, compare_layer
-from lab.errors import UsageError
-from lab.measures import pair_probe_of
-from lab.summary import rule_name
-from probes.all_pairs import MEMORY
-from runs import RunFolder, Store, package_versions
-from runs.files import write_atomically
-
-MADE_BY = (
-    *("capture", "comparison", "comparison_table", "comparison_nulls", "examination"),
-    *("networks", "blocks", "residual", "attention", "normalisation"),
+from lab.capture import (
+    Stimuli,
+    dataset_of,
+    matched_steps,
+    mean_accuracy,
+    mean_metric,
+    observe,
+    rule_of,
+    stimuli,
 )
-"""Modules of this package that decide the numbers of a comparison."""
+from lab.cells import WHOLE
+from lab.comparison_layers import common_layers, compare_layer
+from lab.comparison_networks import compare_networks
+from lab.comparison_table import Group, Plan
+from lab.datasets.dataset import Dataset, as_float
+from lab.errors import UsageError
+from lab.functional_model import subjects
+from lab.measures import by_layer, comparing_probe
+from lab.summary import rule_name
+from lab.tables import read_tables, request, write_tables
+from probes.all_pairs import MEMORY
+from probes.probe import FunctionalProbe
+from probes.subject import Task
+from runs import RunFolder, Store
 
+FILE = "comparison.json"
 Say = Callable[[str], None]
 
 
@@ -78,52 +87,61 @@ def compare_runs(
         UsageError: fewer than two runs, one twice, different data, no common layer.
         runs.RunError: a run is incomplete or damaged.
     """
+    import pandas as pd
+
     if len(folders) < 2:
         raise UsageError("a comparison needs at least two runs; `lab runs` lists those there are")
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run compared with itself is the same-rule ceiling of every row")
     for folder in folders:
         folder.require_complete()
-    asked = [pair_probe_of(text) for text in plan.measures]
+    asked = [comparing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
-    plan = Plan(tuple(probe.info.label for probe in probes), plan.stimuli, plan.permutations, plan.match, plan.layers)
-    manifests = [hashlib.sha256(folder.read_bytes("manifest.json")).hexdigest() for folder in folders]
-    about = {"schema": 1, "runs": [folder.id for folder in folders], "manifests": manifests, "plan": asdict(plan)}
-    own = [hashlib.sha256(source).hexdigest() for _, source in asked if source is not None]
-    about |= {
-        "own_probes": own,
-        "source": source_digest(),
-        "versions": package_versions(("credit-lab", "numpy", "scipy", "jax")),
-    }
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
+    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
+    about, key = request(folders, plan, (source for _, source in asked))
     place = store.root / "comparisons" / key
     labels = labels_of(folders)
     for caution in cautions(folders, labels):
         say(caution)
-    kept = _kept(place, key, labels)
+    kept = read_tables(place, FILE, ("rows", "pairs"))
     if kept is not None:
         say(f"compared earlier: {place}")
-        return kept
+        tables, about = kept
+        return Comparison(key, labels, **tables, about=about)
     dataset = dataset_of(folders)
     seen = stimuli(dataset, plan.stimuli)
     steps = matched_steps(folders, plan.match)
+    functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
     groups = []
     for folder, label, step in zip(folders, labels, steps, strict=True):
         say(f"reading {label} at step {step}")
-        start = capture(folder, 0, seen, dataset)
-        trained = start if step == 0 else capture(folder, step, seen, dataset)
-        loss = mean_metric(folder, step, "train_loss")
-        groups.append(Group(folder, label, step, mean_accuracy(folder, step), loss, trained, start))
-    layers = common_layers(groups, plan.layers)
+        groups.append(read_group(folder, label, step, seen, dataset, functional))
+    layers = common_layers(groups, plan.layers) if plan.layers or any(map(by_layer, probes)) else []
+    task = Task(seen.y, np.asarray(as_float(seen.x)))
     rows, pairs = [], []
-    for probe, layer in itertools.product(probes, layers):
+    for probe, layer in [(p, layer) for p in probes for layer in (layers if by_layer(p) else [WHOLE])]:
         say(f"measuring {probe.info.label} at {layer}")
-        made, between = compare_layer(probe, layer, groups, seen.y, plan, memory)
+        if isinstance(probe, FunctionalProbe):
+            made, between = compare_networks(probe, layer, groups, task, plan)
+        else:
+            made, between = compare_layer(probe, layer, groups, seen.y, plan, memory)
         rows += made
         pairs += between
     for row, q in zip(rows, discoveries([row["rule_effect_p"] for row in rows]), strict=True):
         row["rule_effect_q"] = q
-    return _keep(place, key, labels, rows, pairs, about, steps)
+    tables = {"rows": pd.DataFrame(rows), "pairs": pd.DataFrame(pairs)}
+    about = {**about, "labels": labels, "steps": steps}
+    write_tables(place, FILE, tables, about)
+    return Comparison(key, labels, **tables, about=about)
+
+
+def read_group(folder: RunFolder, label: str, step: int, seen: Stimuli, dataset: Dataset, functional: bool) -> Group:
+    """One run at the compared step and at step 0; its networks themselves only where they are asked for."""
+    start = observe(folder, 0, seen, dataset)
+    now = start if step == 0 else observe(folder, step, seen, dataset)
+    accuracy, loss = mean_accuracy(folder, step), mean_metric(folder, step, "train_loss")
+    networks = [subjects(folder, dataset, at, start) if functional else {} for at in (now, start)]
+    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks)
 
 
 def discoveries(p: list[float]) -> list[float]:
@@ -133,7 +151,6 @@ def discoveries(p: list[float]) -> list[float]:
     Source: Benjamini and Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x; it holds for tests that depend on each
     other positively, as those of neighbouring layers do (Benjamini and Yekutieli 2001, doi 10.1214/aos/1013699998).
     """
-    import numpy as np
     from scipy.stats import false_discovery_control
 
     p = np.asarray(p, dtype=float)
@@ -164,41 +181,3 @@ def cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
 def act_of(arch: str) -> str:
     """The nonlinearity in a canonical call string of a network."""
     return str(parse(arch, "--arch").kwargs.get("act", "?"))
-
-
-def source_digest() -> str:
-    """Hash of the code that a comparison follows from: tables made before a change are not taken for new ones."""
-    root = Path(__file__).resolve().parent
-    rooms = (sorted((root.parent / room).glob("*.py")) for room in ("probes", "algorithms"))  # a rule says what is read
-    files = [*(file for room in rooms for file in room), *(root / f"{name}.py" for name in MADE_BY)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _kept(place: Path, key: str, labels: list[str]) -> Comparison | None:
-    """An earlier comparison, or None where there is none that can be read whole; then it is made again."""
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        about = json.loads((place / "comparison.json").read_text())
-        rows, pairs = (pd.read_parquet(place / f"{name}.parquet") for name in ("rows", "pairs"))
-    except (OSError, ValueError, pa.ArrowException):
-        return None
-    return Comparison(key, labels, rows, pairs, about)
-
-
-def _keep(place, key, labels, rows, pairs, about, steps) -> Comparison:
-    """Write the tables and, last, the JSON file that says they are whole."""
-    import io
-
-    import pandas as pd
-
-    rows, pairs = pd.DataFrame(rows), pd.DataFrame(pairs)
-    about = {**about, "labels": labels, "steps": steps}
-    place.mkdir(parents=True, exist_ok=True)
-    for name, table in (("rows", rows), ("pairs", pairs)):
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, engine="pyarrow", index=False)
-        write_atomically(place / f"{name}.parquet", buffer.getvalue())
-    write_atomically(place / "comparison.json", (json.dumps(about, indent=1) + "\n").encode())
-    return Comparison(key, labels, rows, pairs, about)

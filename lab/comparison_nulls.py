@@ -111,7 +111,7 @@ def null_sources(rows) -> str:
     """How the nulls of a comparison's rows were found: `global in closed form, within-class from 200 permutations`."""
     told = []
     for kind in ("global", "within"):
-        draws = sorted(set(rows[f"null_{kind}_draws"]))
-        ways = ["in closed form" if K == 0 else f"from {K} permutations" for K in draws]
+        draws = sorted(set(rows[f"null_{kind}_draws"][rows[f"null_{kind}"].notna()]))
+        ways = ["in closed form" if K == 0 else f"from {K} permutations" for K in draws] or ["not taken"]
         told.append(f"{kind.replace('within', 'within-class')} {' or '.join(ways)}")
     return ", ".join(told)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from operator import ne
 from typing import Any, NamedTuple
@@ -11,27 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab.capture import sound_seeds
-from lab.comparison_nulls import Nulls
-from lab.errors import UsageError
-from probes import PairProbe, Prepared, Undefined
-from probes.all_pairs import all_pairs
-from probes.cautions import cautions
-from probes.intervals import (
-    Interval,
-    between_interval,
-    contrast_interval,
-    jackknife,
-    mean_between,
-    within_interval,
-)
-from probes.nulls import KINDS
+from lab.cells import ONE_SEED, WHOLE, mean_interval, put
+from probes import ProbeInfo, Undefined
+from probes.intervals import between_interval, contrast_interval, mean_between, within_interval
+from probes.nulls import KINDS, NullResult
 from probes.seed_tests import paired_swap_test, seed_label_test
+from probes.subject import Subject
 from runs import RunFolder
 
 ACCURACY_GAP = 0.02
 """Networks matched by accuracy whose accuracies differ by more than this are said not to match."""
 
-ONE_SEED = Undefined("it takes networks of two different seeds")
+NO_VALUE = Undefined("some pairs of networks have no value")
 NO_SHARED_START = Undefined("no two of these networks share a start")
 
 
@@ -40,7 +32,7 @@ class Plan:
     """What is compared and how.
 
     Attributes:
-        measures: call strings of pair probes.
+        measures: call strings of probes of two networks.
         stimuli: number of test inputs.
         permutations: K of the nulls that are drawn.
         match: "steps" (the last of each), "accuracy" or "loss" (see `capture.matched_steps`).
@@ -56,9 +48,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Group:
-    """One run in a comparison: its networks' representations at the compared step and at step 0.
+    """One run in a comparison: its networks at the compared step and at step 0.
 
-    accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
+    Attributes:
+        accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
+        trained, start: layer -> seed -> representation, at that step and at step 0.
+        networks, untrained: seed -> the network itself, at that step and at step 0; empty where no measure needs it.
     """
 
     folder: RunFolder
@@ -68,62 +63,59 @@ class Group:
     loss: float
     trained: dict[str, dict[int, np.ndarray]]
     start: dict[str, dict[int, np.ndarray]]
+    networks: dict[int, Subject] = field(default_factory=dict)
+    untrained: dict[int, Subject] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
         return sound_seeds(self.folder)
 
 
-def common_layers(groups: list[Group], asked: tuple[str, ...] | None) -> list[str]:
-    """The blocks that are compared with their namesakes: fixed beforehand, so no layer is chosen by its value."""
-    common = [layer for layer in groups[0].trained if all(layer in group.trained for group in groups)]
-    if asked:
-        missing = [layer for layer in asked if layer not in common]
-        if missing:
-            raise UsageError(f"--layer {missing[0]} is not a hidden block of all runs; they share {', '.join(common)}")
-        return list(asked)
-    if not common:
-        raise UsageError("these runs have no hidden block of the same name; compare runs of one kind of network")
-    return common
-
-
+@dataclass(frozen=True)
 class Measured:
-    """One group's representations at one layer, prepared once for one probe.
+    """One run's networks at one layer, as one probe sees them.
 
     Attributes:
-        trained, start: seed -> its network after and before training; only seeds that have a value.
+        seeds: those that have a value; the order of rows and columns of every matrix of values.
         undefined: seed -> why it has none.
         untrained: value of each trained network with its own start.
     """
 
-    def __init__(self, probe: PairProbe, layer: str, group: Group):
-        self.group = group
-        prepared = {seed: probe.prepare(group.trained[layer][seed]) for seed in group.seeds}
-        self.undefined = {s: p.undefined.reason for s, p in prepared.items() if p.undefined is not None}
-        self.trained = {seed: p for seed, p in prepared.items() if p.undefined is None}
-        self.start = {seed: probe.prepare(group.start[layer][seed]) for seed in self.trained}
-        self.seeds = list(self.trained)
-        self.untrained = [probe.value(self.trained[seed], self.start[seed]) for seed in self.seeds]
-        self.width = next(iter(group.trained[layer].values())).shape[1] if group.trained[layer] else 0
+    group: Group
+    seeds: list[int]
+    undefined: dict[int, str]
+    untrained: list[float | Undefined]
 
 
-def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, plan: Plan, memory: int):
-    """All rows and all pairs of networks of one probe at one layer."""
-    measured = [Measured(probe, layer, group) for group in groups]
-    everyone = [p for m in measured for p in m.trained.values()]
-    values = all_pairs(probe, everyone, memory=memory) if everyone else np.empty((0, 0))
+def tabulate(
+    info: ProbeInfo,
+    layer: str,
+    measured: Sequence[Measured],
+    values: np.ndarray,
+    plan: Plan,
+    null: Callable[[int, int, str, float], NullResult | None],
+    remarks: Callable[[int, int], list[str]],
+):
+    """All rows and all pairs of networks of one probe at one layer.
+
+    Args:
+        values: between all networks, run after run; nan where there is none. The diagonal enters no number.
+        null: (run a, run b, kind, observed) -> the null beside an observed mean.
+        remarks: (run a, run b) -> what else a reader of their row should be told.
+    """
     ends = np.cumsum([0, *(len(m.seeds) for m in measured)])
     spans = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
-    nulls = Nulls(probe, [(m.seeds, m.trained) for m in measured], labels, plan.permutations)
     rows, pairs = [], []
     for i, m in enumerate(measured):
-        pairs += _within_pairs(probe, layer, m, values[spans[i], spans[i]])
+        pairs += _within_pairs(info, layer, m, values[spans[i], spans[i]])
         for j in range(i + 1, len(measured)):
             parts = Parts(*(values[spans[r], spans[c]] for r, c in ((i, i), (j, j), (i, j), (j, i))))
-            pairs += _pairs(probe, layer, "between", m, measured[j], parts.ab)
-            if not probe.info.symmetric:
-                pairs += _pairs(probe, layer, "between", measured[j], m, parts.ba)
-            rows.append(_row(probe, layer, m, measured[j], parts, partial(nulls.result, i, j), labels, plan))
+            pairs += _pairs(info, layer, "between", m, measured[j], parts.ab)
+            if not info.symmetric:
+                pairs += _pairs(info, layer, "between", measured[j], m, parts.ba)
+            row = _row(info, layer, m, measured[j], parts, partial(null, i, j), plan)
+            told = [*row.pop("notes"), *remarks(i, j)]
+            rows.append({**row, "notes": "; ".join(dict.fromkeys(told))})
     return rows, pairs
 
 
@@ -136,26 +128,26 @@ class Parts(NamedTuple):
     ba: np.ndarray
 
 
-def _within_pairs(probe: PairProbe, layer: str, m: Measured, within) -> list[dict[str, Any]]:
-    rows = _pairs(probe, layer, "within", m, m, within, keep=(lambda i, j: i < j) if probe.info.symmetric else ne)
+def _within_pairs(info: ProbeInfo, layer: str, m: Measured, within) -> list[dict[str, Any]]:
+    rows = _pairs(info, layer, "within", m, m, within, keep=(lambda i, j: i < j) if info.symmetric else ne)
     for seed, value in zip(m.seeds, m.untrained, strict=True):
         number = np.nan if isinstance(value, Undefined) else value
-        rows.append(_pair(probe, layer, "untrained", m.group.label, seed, m.group.label, seed, number))
+        rows.append(_pair(info, layer, "untrained", m.group.label, seed, m.group.label, seed, number))
     return rows
 
 
-def _pairs(probe, layer, kind, a: Measured, b: Measured, S, keep=lambda i, j: True) -> list[dict[str, Any]]:
+def _pairs(info, layer, kind, a: Measured, b: Measured, S, keep=lambda i, j: True) -> list[dict[str, Any]]:
     return [
-        _pair(probe, layer, kind, a.group.label, s, b.group.label, t, S[i, j])
+        _pair(info, layer, kind, a.group.label, s, b.group.label, t, S[i, j])
         for (i, s), (j, t) in itertools.product(enumerate(a.seeds), enumerate(b.seeds))
         if keep(i, j)
     ]
 
 
-def _pair(probe, layer, kind, rule_a, seed_a, rule_b, seed_b, value) -> dict[str, Any]:
+def _pair(info, layer, kind, rule_a, seed_a, rule_b, seed_b, value) -> dict[str, Any]:
     return {
-        "measure": probe.info.label,
-        "direction": probe.info.direction,
+        "measure": info.label,
+        "direction": info.direction,
         "layer": layer,
         "kind": kind,
         "rule_a": rule_a,
@@ -196,7 +188,7 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
     return Pairing(a.seeds, rest, False, notes)
 
 
-def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, parts: Parts, null, labels, plan) -> dict[str, Any]:
+def _row(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, null, plan) -> dict[str, Any]:
     """One line of the table: two rules at one layer, all of it over the same seeds.
 
     A value that depends on the order of its two networks enters everything as the mean of both directions, which stand
@@ -205,10 +197,10 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, parts: Parts, n
     pairing = pair_up(a, b)
     notes = list(pairing.notes)
     row: dict[str, Any] = {
-        "measure": probe.info.label,
-        "direction": probe.info.direction,
+        "measure": info.label,
+        "direction": info.direction,
         "layer": layer,
-        "layer_choice": "same block in both, fixed beforehand",
+        "layer_choice": "the whole network" if layer == WHOLE else "same block in both, fixed beforehand",
         "rule_a": a.group.label,
         "rule_b": b.group.label,
         "run_a": a.group.folder.id,
@@ -237,24 +229,29 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, parts: Parts, n
         row[f"seeds_{side}"], row[f"diverged_{side}"] = len(rows), lost
         notes += [f"{m.group.label}: {lost} of {len(m.group.folder.spec.seeds)} seeds diverged"] * bool(lost)
         notes += [f"{m.group.label}, seed {seed}: {why}" for seed, why in m.undefined.items()]
-        _put(row, f"ceiling_{side}", within_interval(W) if len(W) > 1 else ONE_SEED, notes)
-        _put(row, f"untrained_{side}", _mean_interval([m.untrained[i] for i in rows]), notes)
+        put(
+            row,
+            f"ceiling_{side}",
+            NO_VALUE if not np.isfinite(W).all() else within_interval(W) if len(W) > 1 else ONE_SEED,
+            notes,
+        )
+        put(row, f"untrained_{side}", mean_interval([m.untrained[i] for i in rows]), notes)
     defined = bool(S.size) and all(np.isfinite(M).all() for M in (S, A, B))
     several = defined and (min(len(A), len(B)) > 1)
-    unknown = ONE_SEED if not S.size or defined else Undefined("some pairs of networks have no value")
+    unknown = ONE_SEED if not S.size or defined else NO_VALUE
     between = defined and (len(A) > 1 if pairing.paired else True)
-    _put(row, "between", between_interval(S, pairing.paired) if between else unknown, notes)
+    put(row, "between", between_interval(S, pairing.paired) if between else unknown, notes)
     for name, one_way in (("a_to_b", forward), ("b_to_a", backward)):
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
     shared = defined and pairing.paired
-    _put(row, "same_start", between_interval(S, True, "only") if shared else NO_SHARED_START, notes)
-    facts = {"direction": probe.info.direction}
+    put(row, "same_start", between_interval(S, True, "only") if shared else NO_SHARED_START, notes)
+    facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
-    _put(row, "rule_effect", effect, notes)
+    put(row, "rule_effect", effect, notes)
     row["rule_effect_p"] = row["rule_effect_p_floor"] = np.nan
     if several:
-        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, probe)
+        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, info)
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
     for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
@@ -263,34 +260,11 @@ def _row(probe: PairProbe, layer: str, a: Measured, b: Measured, parts: Parts, n
             (np.nan, np.nan, np.nan) if found is None else (found.mean, found.p, found.calibrated)
         )
         row[f"{name}_draws"] = 0 if found is None else found.permutations
-    prepared: list[Prepared] = [*a.trained.values(), *b.trained.values()]
-    notes += cautions(probe, plan.stimuli, a.width, b.width, labels, prepared)
-    row["notes"] = "; ".join(dict.fromkeys(notes))
+    row["notes"] = notes
     return row
 
 
-def _label_test(A, B, S, probe: PairProbe):
+def _label_test(A, B, S, info: ProbeInfo):
     """Runs without a common start: independent networks, whose rule labels may be dealt anew."""
     groups = [0] * len(A) + [1] * len(B)
-    return seed_label_test(np.block([[A, S], [S.T, B]]), groups, direction=probe.info.direction)
-
-
-def _mean_interval(found: list[float | Undefined]) -> Interval | Undefined:
-    """Mean over seeds with its jackknife interval (s/√m, Student's t); undefined if it is for any of them."""
-    reasons = [v for v in found if isinstance(v, Undefined)]
-    if reasons or not found:
-        return reasons[0] if reasons else ONE_SEED
-    numbers = np.array(found)
-    return jackknife(lambda kept: float(numbers[kept].mean()), range(len(numbers)))
-
-
-def _put(row: dict[str, Any], name: str, found: Interval | Undefined, notes: list[str]) -> None:
-    """A value with its interval into three columns; what is undefined becomes nan here and a reason in the notes."""
-    if isinstance(found, Undefined):
-        row[name] = row[f"{name}_low"] = row[f"{name}_high"] = np.nan
-        notes.append(f"{name.replace('_', ' ')} undefined: {found.reason}")
-        return
-    for suffix, value in (("", found.value), ("_low", found.low), ("_high", found.high)):
-        row[name + suffix] = np.nan if isinstance(value, Undefined) else float(value)
-    if isinstance(found.low, Undefined):
-        notes.append(f"no interval: {found.low.reason}")
+    return seed_label_test(np.block([[A, S], [S.T, B]]), groups, direction=info.direction)

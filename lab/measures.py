@@ -1,17 +1,28 @@
-"""From what a user typed to a probe: a call string of the table, or a Python file of the user's."""
+"""From what a user typed to a probe: a call string of the tables, or a Python file of the user's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.callstring import bind, build, parse
 from lab.errors import UsageError
 from lab.user_files import load_user_factory, users_own
 from probes import PROBES, PairProbe, ProbeInfo, SingleProbe
+from probes.probe import FunctionalProbe
+
+Probe = PairProbe | SingleProbe | FunctionalProbe
 
 
-def make_probe(text: str, option: str) -> tuple[PairProbe | SingleProbe, bytes | None]:
-    """The probe a call string names: one of the table, or the factory called `probe` in a user's Python file.
+def every_probe() -> dict[str, Callable[..., Probe]]:
+    """Every probe of the lab by its name. Those that run networks load JAX."""
+    from probes.functional import FUNCTIONAL
+
+    return {**PROBES, **FUNCTIONAL}
+
+
+def make_probe(text: str, option: str) -> tuple[Probe, bytes | None]:
+    """The probe a call string names: one of the tables, or the factory called `probe` in a user's Python file.
 
     Returns:
         The probe, and the user's source if there is one.
@@ -20,29 +31,74 @@ def make_probe(text: str, option: str) -> tuple[PairProbe | SingleProbe, bytes |
         UsageError, LabError, NotFound: no such probe, settings it does not take, a file that does not make one.
     """
     if ".py" not in text.partition("(")[0]:
-        return build(text, PROBES, option, "`lab probes` lists them; your own is ./my_probe.py.")[0], None
+        known = PROBES if text.partition("(")[0].strip() in PROBES else every_probe()
+        return build(text, known, option, "`lab probes` lists them; your own is ./my_probe.py.")[0], None
     call = parse(text, option)
     path = Path(call.name).expanduser()
     factory, source = load_user_factory(path, "probe", option)
     bound = bind(call, factory, option)
     with users_own(path, option):
         probe = factory(*bound.args, **bound.kwargs)
-    if not isinstance(probe, PairProbe | SingleProbe) or not isinstance(probe.info, ProbeInfo):
+    if not isinstance(probe, Probe) or not isinstance(probe.info, ProbeInfo):
         raise UsageError(
-            f"{option}: probe() in {path} must return a probes.PairProbe or probes.SingleProbe with "
-            f"info=ProbeInfo(...), not {type(probe).__name__}"
+            f"{option}: probe() in {path} must return a PairProbe, SingleProbe or FunctionalProbe of probes.probe "
+            f"with info=ProbeInfo(...), not {type(probe).__name__}"
         )
     return probe, source
 
 
-def pair_probe_of(text: str) -> tuple[PairProbe, bytes | None]:
-    """The pair probe a call string names, and the user's source if it is the user's own.
+def networks_of(probe: Probe) -> int:
+    """How many networks a probe takes: 2 where it compares, 1 where it describes."""
+    return probe.networks if isinstance(probe, FunctionalProbe) else 1 + isinstance(probe, PairProbe)
+
+
+def by_layer(probe: Probe) -> bool:
+    """Whether a probe has one value per hidden block, and not one for the whole network."""
+    return not isinstance(probe, FunctionalProbe) or probe.by_layer
+
+
+def _names(networks: int) -> str:
+    return ", ".join(name for name, factory in every_probe().items() if networks_of(factory()) == networks)
+
+
+def comparing_probe(text: str) -> tuple[PairProbe | FunctionalProbe, bytes | None]:
+    """The probe of two networks that a call string names, and the user's source if it is the user's own.
 
     Raises:
         UsageError: it describes one network; and as `make_probe`.
     """
     made, source = make_probe(text, "--measure")
+    if networks_of(made) == 1:
+        raise UsageError(
+            f"--measure {text} describes one network, not a pair (`lab describe`); these compare two: {_names(2)}"
+        )
+    return made, source
+
+
+def describing_probe(text: str) -> tuple[SingleProbe | FunctionalProbe, bytes | None]:
+    """The probe of one network that a call string names, and the user's source if it is the user's own.
+
+    Raises:
+        UsageError: it compares two, or takes what stored runs do not hold; and as `make_probe`.
+    """
+    made, source = make_probe(text, "--measure")
+    if networks_of(made) == 2:
+        raise UsageError(f"--measure {text} compares two networks (`lab compare`); these describe one: {_names(1)}")
+    if made.info.name == "concept-probe":
+        raise UsageError(
+            "--measure concept-probe reads a number per stimulus, and a run's stimuli have classes alone; "
+            "`lab measure concept-probe` takes your own numbers"
+        )
+    return made, source
+
+
+def pair_probe_of(text: str) -> tuple[PairProbe, bytes | None]:
+    """The probe of two representations that a call string names, for what needs its nulls.
+
+    Raises:
+        UsageError: it measures networks; and as `comparing_probe`.
+    """
+    made, source = comparing_probe(text)
     if not isinstance(made, PairProbe):
-        known = ", ".join(name for name, factory in PROBES.items() if isinstance(factory(), PairProbe))
-        raise UsageError(f"--measure {text} describes one network, not a pair; these compare two: {known}")
+        raise UsageError(f"--measure {text} compares networks and not their representations, and has no null")
     return made, source

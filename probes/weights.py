@@ -50,9 +50,12 @@ def weight_spectra(params: Any) -> dict[str, Parts]:
 
 
 def _flat(tree: Any) -> np.ndarray:
-    """All numbers of nested dicts in one vector, in the order of sorted names."""
+    """All weights of nested dicts in one vector, in the order of sorted names.
+
+    Running averages of batch normalisation, which networks hold under "statistics", are no weights.
+    """
     if isinstance(tree, dict):
-        return np.concatenate([_flat(tree[name]) for name in sorted(tree)]) if tree else np.zeros(0)
+        return np.concatenate([np.zeros(0), *(_flat(tree[name]) for name in sorted(tree) if name != "statistics")])
     return np.asarray(tree, np.float64).ravel()
 
 

@@ -18,6 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMANDS = {
     "train": "train",
     "compare": "compare",
+    "describe": "describe",
     "figure": "figure",
     "study": "study",
     "runs": "runs",

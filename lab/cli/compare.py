@@ -17,11 +17,11 @@ MATCHED = {
 MATCHES = click.Choice(["steps", "accuracy", "loss"])
 
 
-@click.command(short_help="Compare the representations of stored runs.")
+@click.command(short_help="Compare the networks of stored runs.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option(
     "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
-    help="A pair probe of `lab probes`; may be repeated.",
+    help="A probe of two networks of `lab probes`; may be repeated.",
 )  # fmt: skip
 @click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
 @click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
@@ -56,13 +56,15 @@ def compare(runs, measures, layers, stimuli, permutations, match, memory, as_csv
     rules the table gives the similarity between networks of different seeds, and beside it: the same between networks
     that started from the same weights; the ceiling (same rule, other seed) of each rule; each rule's networks against
     their own start; the global and the within-class permutation null; and the rule effect: by how much networks of
-    two rules are less alike than networks of one. Intervals (95 %) are over seeds.
+    two rules are less alike than networks of one. Intervals (95 %) are over seeds. Functional measures compare what
+    the networks do with the inputs: they have no null, and those of a whole network one row, with the layer "output".
 
     \b
     Examples:
         lab compare bp fa
         lab compare bp fa dfa --measure mutual-knn --measure 'rsa()' --csv
         lab compare bp es --match accuracy
+        lab compare bp fa --measure agreement --measure 'stitching(by=match)'
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one")
@@ -159,6 +161,8 @@ def _interval(row, name: str, sign: str = "") -> str:
 
 def _null(row, kind: str) -> str:
     p = row[f"null_{kind}_p"]
+    if math.isnan(row[f"null_{kind}"]):
+        return "-"
     return _number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({_number(p)})")
 
 

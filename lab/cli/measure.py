@@ -54,6 +54,7 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
     from probes import PairProbe
     from probes.all_pairs import bytes_of
 
+    refuse_functional(measure)
     made, _ = make_probe(measure, "MEASURE")
     pair, limit = isinstance(made, PairProbe), bytes_of(memory)
     if (pair and len(arrays) < 2) or (not pair and len(arrays) > 1):
@@ -77,6 +78,26 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
         print_matrix(answer)
     else:
         print_measure(answer)
+
+
+def refuse_functional(measure: str) -> None:
+    """Refuse a measure that has to run networks; what runs them is loaded only if the name is not an array measure's.
+
+    Raises:
+        UsageError: it is one, and this command takes it.
+    """
+    from lab.callstring import parse
+    from lab.errors import UsageError
+    from probes import PROBES
+
+    name = parse(measure, "MEASURE").name
+    if name in PROBES or name.endswith(".py"):
+        return
+    from probes.functional import FUNCTIONAL
+
+    if name in FUNCTIONAL:
+        command = "compare" if FUNCTIONAL[name]().networks == 2 else "describe"
+        raise UsageError(f"{name} measures networks, not arrays; `lab {command} --measure {name}` takes stored runs")
 
 
 def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:

@@ -13,32 +13,39 @@ from lab.cli.options import json_option, print_json, print_table
 def probes(name, as_json) -> None:
     """List the probes; with NAME, show a probe's formula, citation, invariances, range and known traps.
 
+    A pair probe compares two representations, a single one describes one; functional ones measure what one network
+    does with its inputs, or two do.
+
     \b
     Examples:
         lab probes
         lab probes debiased-cka
         lab probes 'mutual-knn(k=5)'
+        lab probes stitching
     """
-    from lab.callstring import build
-    from probes import PROBES
+    from lab.measures import every_probe, make_probe, networks_of
 
     if name is None:
-        cards = [factory().info for factory in PROBES.values()]
+        made = [factory() for factory in every_probe().values()]
         if as_json:
-            print_json({"probes": [_facts(card) for card in cards]})
+            print_json({"probes": [_facts(probe.info, networks_of(probe)) for probe in made]})
             return
-        rows = [[c.name, c.kind, c.direction or "-", c.title] for c in cards]
-        print_table(["probe", "kind", "direction", "what it is"], rows)
-        click.echo("\n`lab probes NAME` shows one; `lab measure NAME a.npy b.npy` computes it for any arrays.")
+        rows = [[p.info.name, p.info.kind, str(networks_of(p)), p.info.direction or "-", p.info.title] for p in made]
+        print_table(["probe", "kind", "networks", "direction", "what it is"], rows, {"networks"})
+        click.echo(
+            "\n`lab probes NAME` shows one. On stored runs `lab describe` computes those of one network, `lab compare` "
+            "those of two;\n`lab measure NAME a.npy b.npy` computes a pair or single one for any arrays."
+        )
         return
-    made, _ = build(name, PROBES, "NAME", "`lab probes` lists them.")
+    made, _ = make_probe(name, "NAME")
     card = made.info
     if as_json:
-        print_json(_facts(card))
+        print_json(_facts(card, networks_of(made)))
         return
     click.echo(f"{card.label}: {card.title}\n")
     low, high = card.range
     rows = [
+        ("kind", f"{card.kind}, of {'two networks' if networks_of(made) == 2 else 'one network'}"),
         ("formula", card.formula),
         ("citation", card.citation),
         ("range", f"{low:g} to {high:g}" + (f" ({card.direction})" if card.direction else "")),
@@ -53,7 +60,7 @@ def probes(name, as_json) -> None:
         click.echo(f"{label:<13} {text}")
 
 
-def _facts(card) -> dict:
+def _facts(card, networks: int) -> dict:
     """A card as JSON: an infinite end of a range becomes null."""
     import math
 
@@ -62,6 +69,7 @@ def _facts(card) -> dict:
         "label": card.label,
         "title": card.title,
         "kind": card.kind,
+        "networks": networks,
         "formula": card.formula,
         "citation": card.citation,
         "range": [end if math.isfinite(end) else None for end in card.range],

@@ -3,7 +3,11 @@
 import csv
 import io
 
+import numpy as np
 import pytest
+
+from lab.capture import dataset_of, observe, stimuli
+from runs import Store
 
 QUICK = ("--stimuli", "60", "--permutations", "20")
 
@@ -83,6 +87,55 @@ def test_several_measures_and_a_layer(answer, runs):
     assert [(row["measure"], row["layer"]) for row in rows] == [("linear-cka", "dense1"), ("mutual-knn(k=5)", "dense1")]
 
 
+def test_functional_measures_of_two_networks(answer, ask, home, runs):
+    """Agreement by hand: the share of equal predictions, between seeds, within rules, from one start."""
+    rows = answer("compare", runs["bp"], runs["fa"], "-m", "agreement", *QUICK)["rows"]
+    (row,) = rows
+    assert (row["measure"], row["layer"], row["direction"]) == ("agreement", "output", "similarity")
+    assert row["layer_choice"] == "the whole network"
+    shown = {}
+    for name in ("bp", "fa"):
+        folder = Store(home / "store").find(runs[name])
+        dataset = dataset_of([folder])
+        for step in (0, 10):
+            scores = observe(folder, step, stimuli(dataset, 60), dataset).scores
+            shown[name, step] = np.array([z.argmax(axis=1) for z in scores.values()])
+    bp, fa = shown["bp", 10], shown["fa", 10]
+    between = (bp[:, None] == fa[None, :]).mean(axis=2)
+    off = ~np.eye(3, dtype=bool)
+    within = [(x[:, None] == x[None, :]).mean(axis=2)[off].mean() for x in (bp, fa)]
+    assert row["between"] == pytest.approx(between[off].mean(), abs=1e-9)
+    assert row["same_start"] == pytest.approx(np.diag(between).mean(), abs=1e-9)
+    assert [row["ceiling_a"], row["ceiling_b"]] == pytest.approx(within, abs=1e-9)
+    assert row["untrained_a"] == pytest.approx((bp == shown["bp", 0]).mean(), abs=1e-9)
+    assert row["rule_effect"] == pytest.approx(np.mean(within) - between[off].mean(), abs=1e-9)
+    assert row["a_to_b"] == row["b_to_a"] == row["between"]
+    assert row["null_global"] is row["null_within"] is row["null_global_p"] is None
+    assert "a functional measure has no permutation null" in row["notes"]
+    assert "agreement, means between: normalised" in row["notes"]
+    said = ask("compare", runs["bp"], runs["fa"], "-m", "agreement", *QUICK).stdout
+    assert "agreement (similarity), output" in said
+    assert "global not taken" in said
+
+
+def test_an_asymmetric_functional_measure_keeps_both_directions_and_a_reason(answer, runs):
+    """Layer by layer, beside a pair probe; with no untrained baseline, whose host would answer by chance."""
+    rows = answer("compare", runs["alone"], runs["later"], "-m", "head-swap", "-m", "linear-cka", *QUICK)["rows"]
+    swap, cka = rows
+    assert (swap["layer"], cka["layer"], swap["measure"].startswith("head-swap(ridge=")) == ("dense1", "dense1", True)
+    assert swap["between"] == pytest.approx((swap["a_to_b"] + swap["b_to_a"]) / 2, abs=1e-9)
+    assert swap["a_to_b"] != swap["b_to_a"]
+    assert swap["untrained_a"] is None
+    assert "untrained a undefined: it rests on what networks answer right" in swap["notes"]
+    assert cka["untrained_a"] is not None
+
+
+def test_whole_networks_of_different_architectures_compare_and_a_missing_line_has_a_reason(answer, runs):
+    rows = answer("compare", runs["bp"], runs["conv"], "-m", "agreement", "-m", "mode-connectivity", *QUICK)["rows"]
+    assert [row["between"] is None for row in rows] == [False, True]
+    assert "3 pairs of networks have no value: the two networks have different parameters" in rows[1]["notes"]
+
+
 REFUSED = [
     (["bp"], 2, ["at least two runs", "`lab runs` lists those there are"]),
     (["bp", "bp"], 2, ["a run is named twice"]),
@@ -91,6 +144,7 @@ REFUSED = [
     (["bp", "fa", "--layer", "dense9"], 2, ["--layer dense9 is not a hidden block of all runs; they share dense1"]),
     (["bp", "fa", "--measure", "cka"], 2, ["unknown name 'cka'", "Did you mean 'linear-cka'?"]),
     (["bp", "fa", "--measure", "sparsity"], 2, ["describes one network, not a pair", "these compare two: linear-cka"]),
+    (["bp", "fa", "--measure", "hessian"], 2, ["describes one network", "(`lab describe`)", "stitching"]),
     (["bp", "fa", "--stimuli", "201"], 2, ["give 10 to 200, the size of tiny's test set"]),
     (["bp", "fa", "--stimuli", "-1"], 2, ["give 10 to 200"]),
     (["bp", "fa", "--permutations", "0"], 2, ["'--permutations': 0 is not in the range"]),

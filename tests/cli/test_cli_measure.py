@@ -221,7 +221,7 @@ def test_a_probe_of_ones_own(answer, refuse, arrays):
     (arrays / "own.py").write_text(OWN)
     assert answer("measure", "./own.py(power=2)", "a.npy")["value"] == pytest.approx((A**2).mean())
     (arrays / "broken.py").write_text("def probe():\n    return 3\n")
-    assert "must return a probes.PairProbe or probes.SingleProbe" in refuse(2, "measure", "./broken.py", "a.npy")
+    assert "must return a PairProbe, SingleProbe or FunctionalProbe" in refuse(2, "measure", "./broken.py", "a.npy")
     (arrays / "raises.py").write_text("def probe():\n    return 1 / 0\n")
     assert "raises.py, line 2: ZeroDivisionError" in refuse(1, "measure", "./raises.py", "a.npy")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lab.comparison import labels_of
-from lab.comparison_table import Group, Plan, common_layers, compare_layer
+from lab.comparison_layers import common_layers, compare_layer
+from lab.comparison_table import Group, Plan
 from lab.errors import UsageError
 from probes import PROBES
 from probes.nulls import within_class_permutation

@@ -1,49 +1,10 @@
-"""The lab's networks as models of functional probes."""
-
-from dataclasses import dataclass
+"""Tasks, and random and trained networks of the lab, for functional probes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lab.networks import Network
-from probes.probe import Undefined
 from probes.subject import Task, subject
-
-
-@dataclass(frozen=True)
-class Chain:
-    """A network of the lab, run as an ordinary forward pass."""
-
-    net: Network
-
-    @property
-    def layers(self):
-        return self.net.hidden
-
-    @property
-    def chain(self):
-        composite = [block.name for block in self.net.blocks if not block.plain]
-        if composite:
-            return Undefined(f"block {composite[0]} is composite, so its units cannot be permuted one by one")
-        return tuple(block.name for block in self.net.blocks)
-
-    def _run(self, params, h, first, last):
-        for block in self.net.blocks[first:last]:
-            h = block.act(block.affine(params[block.name], h))
-        return h
-
-    def hidden(self, params, x, layer):
-        return self._run(params, x, 0, self.layers.index(layer) + 1)
-
-    def rest(self, params, h, layer):
-        return self._run(params, h, self.layers.index(layer) + 1, None)
-
-    def scores(self, params, x):
-        return self._run(params, x, 0, None)
-
-    def settled(self, params, x):
-        return params
 
 
 def task_of(n=64, side=8, classes=4, seed=0, noise=0.3):

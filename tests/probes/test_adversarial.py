@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lab_models import Chain, drawn, task_of, trained
+from lab_models import drawn, task_of, trained
 
+from lab.functional_model import ForwardModel
 from lab.networks import conv, mlp
 from probes import ProbeError, Undefined
 from probes.adversarial import adversarial_distance, adversarial_transfer, attacked, boundary_points
@@ -13,8 +14,8 @@ from probes.forward import hidden, scores
 from probes.sensitivity import jacobian_spectra, jacobian_volume, log_volumes
 from probes.subject import Subject, subject
 
-LINEAR = Chain(mlp()((8, 8, 1), 4))
-MODEL = Chain(mlp(8, 6)((8, 8, 1), 4))
+LINEAR = ForwardModel(mlp()((8, 8, 1), 4))
+MODEL = ForwardModel(mlp(8, 6)((8, 8, 1), 4))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_a_network_without_slope_has_no_distance(task):
 def test_attack_on_a_linear_classifier_of_two_classes_goes_straight_to_the_other(steps):
     """The margin's gradient is w_right − w_other everywhere: x' = x − ε (w_right − w_other)/‖..‖."""
     task = task_of(classes=2)
-    model = Chain(mlp()((8, 8, 1), 2))
+    model = ForwardModel(mlp()((8, 8, 1), 2))
     s = drawn(task, model, 0)
     W = np.asarray(s.params["output"]["kernel"], float)
     normal = np.where(task.y == 0, 1.0, -1.0)[:, None] * (W[:, 0] - W[:, 1]) / np.linalg.norm(W[:, 0] - W[:, 1])
@@ -146,7 +147,7 @@ def test_inputs_outside_the_box_are_refused(task, nets):
 
 
 def test_jacobian_of_a_linear_network_is_its_weights_everywhere(task):
-    model = Chain(mlp(8, 6, act="linear")((8, 8, 1), 4))
+    model = ForwardModel(mlp(8, 6, act="linear")((8, 8, 1), 4))
     s = trained(task, model, 0).at("dense2")
     W = np.asarray(s.params["dense1"]["kernel"], float) @ np.asarray(s.params["dense2"]["kernel"], float)
     sigma = np.linalg.svd(W, compute_uv=False)
@@ -161,7 +162,7 @@ def test_jacobian_of_a_linear_network_is_its_weights_everywhere(task):
 
 def test_a_layer_steepest_at_the_boundary_magnifies_it(task):
     """h = tanh(w·x + b) with the boundary at h = 0: σ = ‖w‖(1 − h²) is largest there, ‖w‖ exactly."""
-    model = Chain(mlp(1, act="tanh")((8, 8, 1), 2))
+    model = ForwardModel(mlp(1, act="tanh")((8, 8, 1), 2))
     two = task_of(classes=2)
     w = np.random.default_rng(0).standard_normal((64, 1)) / 2
     centre = -np.median(two.x.reshape(64, -1) @ w)
@@ -181,7 +182,7 @@ def test_a_layer_steepest_at_the_boundary_magnifies_it(task):
 
 def test_spectra_of_a_network_with_maps_are_those_of_finite_differences(task):
     """Central differences of float64 at step 1e-6 are good to 1e-9 or so, unless a kink lies between."""
-    s = drawn(task, Chain(conv(2, kernel=3, dense=(3,), act="tanh")((8, 8, 1), 4)), 0)
+    s = drawn(task, ForwardModel(conv(2, kernel=3, dense=(3,), act="tanh")((8, 8, 1), 4)), 0)
     with jax.enable_x64(True):
         x = jnp.asarray(task.x[:1])
         params = jax.tree.map(jnp.asarray, s.params)

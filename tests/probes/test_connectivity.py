@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lab_models import Chain, drawn, task_of, trained
+from lab_models import drawn, task_of, trained
 
+from lab.functional_model import ForwardModel
 from lab.networks import conv, mlp, resnet
 from probes import Undefined
 from probes.connectivity import mode_connectivity, permuted, weight_matching
@@ -19,7 +20,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def model():
-    return Chain(mlp(8, 6)((8, 8, 1), 4))
+    return ForwardModel(mlp(8, 6)((8, 8, 1), 4))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def shuffled(chain, widths, seed=3):
 )
 def test_a_permuted_copy_is_the_same_function_and_is_recovered_exactly(task, build, widths):
     """Two convolutions, pooling aside, and the flattening behind them: units are channels."""
-    model = Chain(build((8, 8, 1), 4))
+    model = ForwardModel(build((8, 8, 1), 4))
     a = drawn(task, model, 0)
     order = shuffled(model.chain, widths)
     copy = permuted(model.chain, a.params, order)
@@ -95,11 +96,11 @@ def test_barrier_is_that_of_the_definition_and_the_same_in_both_directions(task,
 
 
 def test_composite_blocks_are_no_chain():
-    assert "is composite" in Chain(resnet(4, blocks=1, groups=2)((8, 8, 1), 4)).chain.reason
+    assert "is composite" in ForwardModel(resnet(4, blocks=1, groups=2)((8, 8, 1), 4)).chain.reason
 
 
 def test_networks_of_other_shape_or_without_logits_have_no_barrier(task, model, nets):
-    wide = Chain(mlp(9, 6)((8, 8, 1), 4))
+    wide = ForwardModel(mlp(9, 6)((8, 8, 1), 4))
     assert "different parameters" in mode_connectivity().value(task, nets[0], drawn(task, wide, 0)).reason
     squared = Subject(nets[0].scores, Undefined("trained by squared error"), model, nets[0].params)
     assert mode_connectivity().value(task, squared, nets[0]).reason == "trained by squared error"

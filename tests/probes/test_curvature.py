@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from lab_models import Chain, drawn, task_of, trained
+from lab_models import drawn, task_of, trained
 
+from lab.functional_model import ForwardModel
 from lab.networks import mlp
 from probes import PROBES, Undefined, compare
 from probes.curvature import hessian
@@ -14,8 +15,8 @@ from probes.forward import cross_entropy, doubled
 from probes.subject import Subject, Task
 from probes.tangent_kernel import kernel_alignment, rich_lazy, tangent_alignment, tangent_distance, tangent_kernel
 
-SMALL = Chain(mlp(3, act="tanh")((4, 4, 1), 3))
-LINEAR = Chain(mlp()((4, 4, 1), 3))
+SMALL = ForwardModel(mlp(3, act="tanh")((4, 4, 1), 3))
+LINEAR = ForwardModel(mlp()((4, 4, 1), 3))
 
 
 @pytest.fixture(scope="module")

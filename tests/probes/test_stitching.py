@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lab_models import Chain, drawn, task_of, trained
+from lab_models import drawn, task_of, trained
 
+from lab.functional_model import ForwardModel
 from lab.networks import conv, mlp
 from probes import Undefined
 from probes.maps import affine_map, explained, orthogonal_map
@@ -21,7 +22,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def model():
-    return Chain(mlp(8, 6)((8, 8, 1), 4))
+    return ForwardModel(mlp(8, 6)((8, 8, 1), 4))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_a_network_stitched_into_itself_is_itself(task, nets):
 
 
 def test_an_affine_change_of_the_layer_is_undone_by_the_stitch(task):
-    linear = Chain(mlp(8, 6, act="linear")((8, 8, 1), 4))
+    linear = ForwardModel(mlp(8, 6, act="linear")((8, 8, 1), 4))
     a = trained(task, linear, 0).at(LAYER)
     b = Subject(a.scores, model=linear, params=rotated(a), layer=LAYER)
     for probe in (stitching(), head_swap()):
@@ -134,8 +135,8 @@ def test_head_swaps_affine_part_is_the_direct_stitch_and_directions_differ(task,
 
 
 def test_layers_of_different_width_and_networks_with_maps(task):
-    maps = Chain(conv(3, kernel=3, dense=(6,))((8, 8, 1), 4))
-    plain = Chain(mlp(8, 6)((8, 8, 1), 4))
+    maps = ForwardModel(conv(3, kernel=3, dense=(6,))((8, 8, 1), 4))
+    plain = ForwardModel(mlp(8, 6)((8, 8, 1), 4))
     a, b = drawn(task, maps, 0), drawn(task, plain, 1)
     assert maps.layers == ("conv1", "dense1")
     found = stitching(controls=False).value(task, a.at("conv1"), b.at("dense1"))

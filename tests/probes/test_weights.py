@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from lab_models import Chain, drawn, task_of
+from lab_models import drawn, task_of
 
+from lab.functional_model import ForwardModel
 from lab.networks import mlp
 from probes import ProbeError, Undefined
 from probes.depth import deepest_gradient, depth_utility, reference_validity, scale_stability
@@ -164,7 +165,7 @@ def test_depth_that_brings_nothing_is_warned_of():
 def test_deepest_gradient_is_the_readouts_error_sent_back():
     """∂L/∂h = (softmax(z) − onehot(y)) Wᵀ/n for a linear readout."""
     task = task_of()
-    s = drawn(task, Chain(mlp(8, 6)((8, 8, 1), 4)), 0)
+    s = drawn(task, ForwardModel(mlp(8, 6)((8, 8, 1), 4)), 0)
     p = np.exp(s.scores - s.scores.max(1, keepdims=True))
     error = p / p.sum(1, keepdims=True) - np.eye(4)[task.y]
     expected = error @ s.params["output"]["kernel"].T / 64

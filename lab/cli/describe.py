@@ -1,0 +1,103 @@
+"""`lab describe`: what measures of one network say of stored runs, at the end of training or all along."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import click
+
+from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+
+
+@click.command(short_help="Describe the networks of stored runs.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--measure", "-m", "measures", multiple=True,
+    help="A probe of one network of `lab probes`; may be repeated. "
+    "[default: participation-ratio, effective-rank, sparsity, dead-units, linear-probe]",
+)  # fmt: skip
+@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all]")
+@click.option(
+    "--steps",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    show_default=True,
+    help="The end of training, or every stored step with its loss and accuracy.",
+)
+@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to measure on.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@device_option
+@store_option
+@json_option
+def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_json) -> None:
+    """Measure the networks of stored runs one by one; train nothing.
+
+    RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. Each value is a
+    mean over the seeds that did not diverge, with a 95 % interval over seeds, beside that of the same networks before
+    training. Measures of the whole network have one row, with the layer "output"; the others have one per hidden
+    block.
+
+    \b
+    Examples:
+        lab describe bp fa
+        lab describe bp --measure nc1 --measure calibration-error --json
+        lab describe bp fa --steps all --csv
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; give one")
+    from lab.device import prepare
+
+    prepare(device)
+    from lab.description import DEFAULT, DescriptionPlan, describe_runs
+
+    where = open_store(store)
+    folders = find_runs(where, runs)
+    plan = DescriptionPlan(tuple(measures) or DEFAULT, stimuli, steps, tuple(layers) or None)
+    description = describe_runs(folders, plan, where, lambda line: click.echo(line, err=True))
+    if as_csv:
+        click.echo(description.rows.to_csv(index=False), nl=False)
+    elif as_json:
+        rows = json.loads(description.rows.to_json(orient="records"))
+        rows = [{**row, "parts": json.loads(row["parts"])} for row in rows]
+        print_json({"description": description.id, **description.about, "rows": rows})
+    else:
+        print_description(description.rows)
+
+
+def print_description(rows) -> None:
+    """The table for people: one block per measure and layer."""
+    columns = ["rule", "step", "value [95 %]", "untrained", "seeds", "loss", "accuracy %"]
+    for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
+        click.echo(f"{measure}, {layer}")
+        print_table(columns, [_line(row) for _, row in block.iterrows()], {"step", "seeds", "loss", "accuracy %"})
+        click.echo("")
+    click.echo(
+        f"n = {rows.iloc[0]['n']} test stimuli; means over the seeds that have a value, intervals over these seeds; "
+        "loss and accuracy: training loss since the stored step before, validation accuracy."
+    )
+    for label, lost in dict(zip(rows["rule"], rows["diverged"], strict=True)).items():
+        if lost:
+            click.echo(f"{label}: {lost} seeds diverged and are left out")
+    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+        click.echo(f"note: {note}")
+
+
+def _line(row) -> list[str]:
+    value = _number(row["value"], "undefined")
+    if not math.isnan(row["value_low"]):
+        value += f" [{_number(row['value_low'])}, {_number(row['value_high'])}]"
+    accuracy = "-" if math.isnan(row["accuracy"]) else f"{100 * row['accuracy']:.2f}"
+    return [
+        row["rule"],
+        str(row["step"]),
+        value,
+        _number(row["untrained"], "undefined"),
+        str(row["seeds"]),
+        _number(row["loss"]),
+        accuracy,
+    ]
+
+
+def _number(value: float, missing: str = "-") -> str:
+    return missing if math.isnan(value) else f"{value:.4g}"

@@ -1,0 +1,237 @@
+"""Describing runs: measures of one network, at each layer and stored step, as means over seeds with their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from algorithms import Rule
+from lab.capture import (
+    Observed,
+    Stimuli,
+    dataset_of,
+    final_step,
+    mean_accuracy,
+    mean_metric,
+    observe,
+    reopen,
+    sound_seeds,
+    stimuli,
+)
+from lab.cells import WHOLE, Found, mean_interval, mean_parts, put
+from lab.comparison import labels_of
+from lab.datasets.dataset import Dataset, as_float
+from lab.errors import UsageError
+from lab.functional_model import own_forward, subjects
+from lab.measures import by_layer, describing_probe
+from lab.networks import Network
+from lab.tables import read_tables, request, write_tables
+from probes import SingleProbe, Undefined, headline
+from probes.intervals import Interval
+from probes.probe import FunctionalProbe
+from probes.subject import Subject, Task
+from runs import RunFolder, Store, list_checkpoints
+
+FILE = "description.json"
+DEFAULT = ("participation-ratio", "effective-rank", "sparsity", "dead-units", "linear-probe")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DescriptionPlan:
+    """What is measured.
+
+    Attributes:
+        measures: call strings of probes of one network.
+        stimuli: number of test inputs.
+        steps: "last", or "all" for every stored step.
+        layers: names of hidden blocks; None for all of each run.
+    """
+
+    measures: tuple[str, ...] = DEFAULT
+    stimuli: int = 1000
+    steps: str = "last"
+    layers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """A finished description.
+
+    Attributes:
+        id: of the store's folder `descriptions/<id>` that holds the table.
+        labels: a short name per run, in the order they were given.
+        rows: one line per measure, layer, run and step.
+        about: the plan and the runs, for a sidecar.
+    """
+
+    id: str
+    labels: list[str]
+    rows: Any
+    about: dict[str, Any]
+
+
+def describe_runs(
+    folders: list[RunFolder], plan: DescriptionPlan, store: Store, say: Say = lambda line: None
+) -> Description:
+    """Describe runs, or find the description in the store; it is kept as a Parquet table and a JSON file.
+
+    Raises:
+        UsageError: one run twice, different data, a layer that a run does not have, nothing to measure.
+        runs.RunError: a run is incomplete or damaged.
+    """
+    import pandas as pd
+
+    if len({folder.id for folder in folders}) < len(folders):
+        raise UsageError("a run is named twice; name it once, since its rows would be the same")
+    for folder in folders:
+        folder.require_complete()
+    asked = [describing_probe(text) for text in plan.measures]
+    probes = [probe for probe, _ in asked]
+    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
+    about, key = request(folders, plan, (source for _, source in asked))
+    place, labels = store.root / "descriptions" / key, labels_of(folders)
+    kept = read_tables(place, FILE, ("rows",))
+    if kept is not None:
+        say(f"described earlier: {place}")
+        return Description(key, labels, kept[0]["rows"], kept[1])
+    dataset = dataset_of(folders)
+    seen = stimuli(dataset, plan.stimuli)
+    chosen = [layers_of(folder, dataset, probes, plan.layers) for folder in folders]
+    rows: list[dict[str, Any]] = []
+    for folder, label, layers in zip(folders, labels, chosen, strict=True):
+        rows += describe_run(folder, label, probes, layers, plan, seen, dataset, say)
+    # By measure and layer, so that what is to be seen side by side stands so; the sort keeps runs and steps in order.
+    order = [probe.info.label for probe in probes]
+    shown = list(dict.fromkeys(row["layer"] for row in rows))
+    rows.sort(key=lambda row: (order.index(row["measure"]), shown.index(row["layer"])))
+    about = {**about, "labels": labels}
+    table = pd.DataFrame(rows)
+    write_tables(place, FILE, {"rows": table}, about)
+    return Description(key, labels, table, about)
+
+
+def layers_of(folder: RunFolder, dataset: Dataset, probes: list, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The hidden blocks of a run that are measured.
+
+    Raises:
+        UsageError: it has none of that name, or none at all and every measure needs one.
+    """
+    hidden = reopen(folder, dataset)[1].hidden
+    missing = [layer for layer in asked or () if layer not in hidden]
+    if missing:
+        raise UsageError(f"--layer {missing[0]} is not a hidden block of {folder.id}; it has {', '.join(hidden)}")
+    if not hidden and all(by_layer(probe) for probe in probes):
+        raise UsageError(f"{folder.id} has no hidden block; these measures describe one")
+    return asked or hidden
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All sound networks of a run at one step, with what probes ask for beside a representation."""
+
+    rule: Rule
+    net: Network
+    seen: Stimuli
+    observed: Observed
+    subjects: dict[int, Subject]
+
+    @cached_property
+    def task(self) -> Task:
+        return Task(self.seen.y, np.asarray(as_float(self.seen.x)))
+
+    def readout(self, layer: str, seed: int) -> np.ndarray | None:
+        """Weights (units × classes) of the linear map from this layer to the scores; None where there is none.
+
+        Columns are those of the classes that occur. A rule with a forward pass of its own may transform the layer on
+        its way to the readout.
+        """
+        if layer != self.net.hidden[-1] or own_forward(self.rule) is not None:
+            return None
+        kernel = self.observed.stored[seed]["params"][self.net.blocks[-1].name]["kernel"]
+        return np.asarray(kernel)[:, np.unique(self.seen.y)]
+
+    def value(self, probe: SingleProbe | FunctionalProbe, layer: str, seed: int) -> Found:
+        """What a probe says of one network."""
+        if isinstance(probe, FunctionalProbe):
+            network = self.subjects[seed]
+            return probe.value(self.task, network.at(layer) if probe.by_layer else network)
+        given = {
+            "labels": lambda: self.seen.y,
+            "predictions": lambda: self.observed.scores[seed].argmax(axis=1),
+            "readout": lambda: self.readout(layer, seed),
+        }
+        return probe.value(self.observed.hidden[layer][seed], *(given[name]() for name in probe.needs))
+
+    def values(self, probe: SingleProbe | FunctionalProbe, layer: str) -> dict[int, Found]:
+        """The same of every sound seed."""
+        return {seed: self.value(probe, layer, seed) for seed in self.observed.scores}
+
+
+def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
+    """All rows of one run."""
+    rule, net = reopen(folder, dataset)
+    first = observe(folder, 0, seen, dataset)
+
+    def snapshot(step: int) -> Snapshot:
+        now = first if step == 0 else observe(folder, step, seen, dataset)
+        return Snapshot(rule, net, seen, now, subjects(folder, dataset, now, first))
+
+    asked = [(probe, layer) for probe in probes for layer in (layers if by_layer(probe) else (WHOLE,))]
+    say(f"measuring {label} at step 0")
+    start = [snapshot(0).values(probe, layer) for probe, layer in asked]
+    steps = list_checkpoints(folder, 0) if plan.steps == "all" else [final_step(folder)]
+    rows = []
+    for step in steps:
+        if step == 0:
+            found = start
+        else:
+            say(f"measuring {label} at step {step}")
+            now = snapshot(step)
+            found = [now.values(probe, layer) for probe, layer in asked]
+        facts = {
+            "rule": label,
+            "run": folder.id,
+            "step": step,
+            "n": plan.stimuli,
+            "loss": mean_metric(folder, step, "train_loss"),
+            "accuracy": mean_accuracy(folder, step),
+            "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
+        }
+        rows += [
+            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before)}
+            for (probe, layer), now, before in zip(asked, found, start, strict=True)
+        ]
+    return rows
+
+
+def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
+    """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
+    row: dict[str, Any] = {}
+    notes: list[str] = []
+    value, why = over_seeds(now)
+    put(row, "value", value, notes)
+    put(row, "untrained", over_seeds(before)[0], notes)
+    row["seeds"] = len(now) - len(why)
+    row["undefined"] = value.reason if isinstance(value, Undefined) else ""
+    row["parts"] = json.dumps(mean_parts(list(now.values())))
+    if row["seeds"]:
+        notes += [f"seed {seed} undefined: {reason}" for seed, reason in why.items()]
+    row["notes"] = "; ".join(dict.fromkeys(notes))
+    return row
+
+
+def over_seeds(found: dict[int, Found]) -> tuple[Interval | Undefined, dict[int, str]]:
+    """Mean over the seeds that have a value, with its interval; and why the others have none."""
+    heads = {seed: headline(result) for seed, result in found.items()}
+    why = {seed: head.reason for seed, head in heads.items() if isinstance(head, Undefined)}
+    numbers = [float(head) for seed, head in heads.items() if seed not in why]
+    if numbers:
+        return mean_interval(numbers), why
+    return Undefined(", ".join(dict.fromkeys(why.values())) or "every seed diverged"), why

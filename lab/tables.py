@@ -1,0 +1,74 @@
+"""Tables that follow from stored runs: kept in the store under a key of all they follow from, never computed twice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runs import RunFolder, package_versions
+from runs.files import write_atomically
+
+MADE_BY = (
+    *("capture", "cells", "comparison", "comparison_layers", "comparison_networks", "comparison_nulls"),
+    *("comparison_table", "description", "examination", "functional_model", "tables"),
+    *("networks", "blocks", "residual", "attention", "normalisation"),
+)
+"""Modules of this package that decide the numbers of such tables."""
+
+
+def request(folders: list[RunFolder], plan: Any, own: Iterable[bytes | None]) -> tuple[dict[str, Any], str]:
+    """All that the tables follow from, and its key: the runs' content, the plan, this code, the user's own probes.
+
+    Args:
+        plan: a dataclass whose fields JSON can hold.
+        own: sources of the probes; None for those of the lab.
+    """
+    about = {
+        "schema": 1,
+        "runs": [folder.id for folder in folders],
+        "manifests": [hashlib.sha256(folder.read_bytes("manifest.json")).hexdigest() for folder in folders],
+        "plan": asdict(plan),
+        "own_probes": [hashlib.sha256(source).hexdigest() for source in own if source is not None],
+        "source": source_digest(),
+        "versions": package_versions(("credit-lab", "numpy", "scipy", "jax")),
+    }
+    return about, hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def source_digest() -> str:
+    """Hash of the code that the tables follow from: those made before a change are not taken for new ones."""
+    root = Path(__file__).resolve().parent
+    rooms = (sorted((root.parent / room).glob("*.py")) for room in ("probes", "algorithms"))  # a rule says what is read
+    files = [*(file for room in rooms for file in room), *(root / f"{name}.py" for name in MADE_BY)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def read_tables(place: Path, file: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Tables made earlier and what is said about them; None where not all of it can be read, so that it is made again.
+
+    Args:
+        file: the JSON file that is written last.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        about = json.loads((place / file).read_text())
+        return {name: pd.read_parquet(place / f"{name}.parquet") for name in names}, about
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+
+
+def write_tables(place: Path, file: str, tables: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write data frames and, last, the JSON file that says they are whole."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, engine="pyarrow", index=False)
+        write_atomically(place / f"{name}.parquet", buffer.getvalue())
+    write_atomically(place / file, (json.dumps(about, indent=1) + "\n").encode())
