@@ -54,7 +54,9 @@ def compare_networks(probe: FunctionalProbe, layer: str, groups: list[Group], ta
 
     def remarks(i: int, j: int) -> list[str]:
         lost = sum((reasons[runs] for runs in ((i, i), (j, j), (i, j))), Counter())
-        told = [f"{count} pairs of networks have no value: {reason}" for reason, count in lost.items()]
+        told = [
+            f"{probe.info.name}, no value for {count} pairs of networks: {reason}" for reason, count in lost.items()
+        ]
         parts = [f"{k} {v:.4g}" for k, v in mean_parts(further[i, j]).items() if v is not None]
         return [NO_NULL, *told, *[f"{probe.info.name}, means between: {', '.join(parts)}"] * bool(parts)]
 

@@ -245,7 +245,8 @@ def _row(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, nu
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
     shared = defined and pairing.paired
-    put(row, "same_start", between_interval(S, True, "only") if shared else NO_SHARED_START, notes)
+    apart = unknown if pairing.paired else NO_SHARED_START
+    put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes)
     facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
     put(row, "rule_effect", effect, notes)

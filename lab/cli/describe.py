@@ -79,7 +79,8 @@ def print_description(rows) -> None:
     for label, lost in dict(zip(rows["rule"], rows["diverged"], strict=True)).items():
         if lost:
             click.echo(f"{label}: {lost} seeds diverged and are left out")
-    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    told = (f"{r.measure}, {r.rule}: {note}" for r in rows.itertuples() for note in r.notes.split("; ") if note)
+    for note in dict.fromkeys(told):
         click.echo(f"note: {note}")
 
 

@@ -133,7 +133,10 @@ def test_an_asymmetric_functional_measure_keeps_both_directions_and_a_reason(ans
 def test_whole_networks_of_different_architectures_compare_and_a_missing_line_has_a_reason(answer, runs):
     rows = answer("compare", runs["bp"], runs["conv"], "-m", "agreement", "-m", "mode-connectivity", *QUICK)["rows"]
     assert [row["between"] is None for row in rows] == [False, True]
-    assert "3 pairs of networks have no value: the two networks have different parameters" in rows[1]["notes"]
+    assert (
+        "mode-connectivity, no value for 3 pairs of networks: the two networks have different parameters"
+        in rows[1]["notes"]
+    )
 
 
 REFUSED = [

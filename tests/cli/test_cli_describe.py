@@ -139,6 +139,33 @@ def test_what_a_rule_cannot_give_has_the_reason(answer, copied, tiny):
     assert "no interval" in rows[4]["notes"]
 
 
+def test_seeds_without_a_value_are_left_out_and_named():
+    """The mean is over the seeds that have one; a part is a mean over those that have it."""
+    from lab.description import cells
+    from probes import Undefined
+
+    gone = Undefined("no unit varies")
+    now = {0: {"value": 1.0, "more": 5.0}, 1: gone, 2: {"value": 4.0, "more": gone}, 3: {"value": gone, "more": 1.0}}
+    row = cells(now, dict.fromkeys(now, gone))
+    assert (row["value"], row["seeds"], row["undefined"]) == (2.5, 2, "")
+    assert json.loads(row["parts"]) == {"more": 3.0}
+    assert "seed 1 undefined: no unit varies" in row["notes"]
+    assert "seed 3 undefined: no unit varies" in row["notes"]
+    assert "untrained undefined: no unit varies" in row["notes"]
+    row = cells(dict.fromkeys(now, gone), now)
+    assert (np.isnan(row["value"]), row["seeds"], row["undefined"]) == (True, 0, "no unit varies")
+
+
+def test_the_list_of_probes_says_what_takes_them(answer, ask, refuse):
+    kinds = {card["name"]: (card["kind"], card["networks"]) for card in answer("probes")["probes"]}
+    assert [kinds[name] for name in ("nc1", "linear-cka")] == [("single", 1), ("pair", 2)]
+    assert [kinds[name] for name in ("hessian", "stitching")] == [("functional", 1), ("functional", 2)]
+    said = ask("probes", "stitching").stdout
+    assert "kind          functional, of two networks" in said
+    assert "Lenc, Vedaldi 2015" in said
+    assert "`lab describe --measure hessian` takes stored runs" in refuse(2, "measure", "hessian", "a.npy")
+
+
 REFUSED = [
     (["bp", "bp"], 2, ["a run is named twice"]),
     (["bp", "other"], 2, ["different data (tiny, other)"]),
