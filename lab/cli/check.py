@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.options import json_option, print_json
+from lab.cli.options import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from lab.checking import Finding
@@ -95,15 +95,28 @@ def probe(name, as_json) -> None:
 
 @check.command(short_help="Check many measures, or what they are blind to.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--blindness", is_flag=True, help="Pairs of networks whose truth is known: which differences are seen?")
+@click.option("--csv", "as_csv", is_flag=True, help="With --blindness: print every value as CSV.")
 @json_option
-def probes(names, as_json) -> None:
+def probes(names, blindness, as_csv, as_json) -> None:
     """Check probes of `lab probes` or your own files; all of the lab by default, ten seconds for each pair probe.
 
     \b
     Examples:
         lab check probes
         lab check probes linear-cka debiased-cka ./my_probe.py
+        lab check probes --blindness
+        lab check probes linear-cka ./my_probe.py --blindness --csv
+
+    With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
+    function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
+    function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
     """
+    if as_csv and (as_json or not blindness):
+        raise click.UsageError("--csv prints the table of --blindness, and not together with --json")
+    if blindness:
+        print_blindness(names, as_csv, as_json)
+        return
     from lab.check_probe import check_probe
     from probes import PROBES
 
@@ -148,3 +161,54 @@ def failures(label: str, findings: list[Finding]) -> int:
     if failed:
         click.echo(f"{label}: {failed} of {len(findings)} checks failed", err=True)
     return failed
+
+
+MARKS = {"sees": "+", "holds": "+", "blind": "-", "alarm": "!", "undefined": "?"}
+
+
+def print_blindness(names: tuple[str, ...], as_csv: bool, as_json: bool) -> None:
+    """The table of measures and cases: marks for people, every value for programs.
+
+    Raises:
+        UsageError: a measure that describes one network.
+    """
+    from lab.blindness import RULE, default_measures, described, pair_measure, table
+    from lab.blindness_cases import cases
+    from lab.measures import pair_probe_of
+
+    measures = [pair_measure(pair_probe_of(name)[0], name) for name in names]
+    if not names:
+        from lab.device import prepare
+
+        prepare("cpu")  # functional measures run networks
+        measures = default_measures()
+    known = cases()
+    found = table(measures, known, lambda name: click.echo(f"measuring {name}", err=True))
+    if as_csv:
+        click.echo(found.to_csv(index=False, lineterminator="\n"), nl=False)
+    elif as_json:
+        lines = found.astype(object).where(found.notna(), None).to_dict("records")
+        print_json({"rule": RULE, "cases": described(known), "measures": lines})
+    else:
+        print_marks(found, known)
+
+
+def print_marks(found, known) -> None:
+    """A line per measure, a letter per case; the letters and the marks explained below."""
+    letters = "abcdefghijklmnopqrstuvwxyz"[: len(known)]
+    different = sum(case.different for case in known)
+    rows = []
+    for name, cells in found.groupby("measure", sort=False):
+        verdicts = list(cells["verdict"])
+        count = [str(verdicts.count("blind")), str(verdicts.count("alarm"))]
+        rows.append([name, *(MARKS[verdict] for verdict in verdicts), *count])
+    print_table(["measure", *letters, "blind", "alarms"], rows, right={"blind", "alarms"})
+    click.echo(
+        "\n+ right; - blind: says the same, and they differ; ! alarm: says different, and the function is the same;"
+    )
+    click.echo(f"? undefined. Differences {letters[0]} to {letters[different - 1]}, controls after them.\n")
+    for letter, case in zip(letters, known, strict=True):
+        first, second = (format(accuracy, ".2f") for accuracy in case.accuracies)
+        click.echo(
+            f"{letter}  {case.name}: {case.about} (accuracies {first}, {second}; equal answers {case.agreement:.2f})"
+        )
