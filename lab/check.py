@@ -11,41 +11,26 @@ allowed stands in `lab/check_subject.py`, so that the command and the tests ask 
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from algorithms import RULES, Batch, RuleError
-from lab.check_subject import BATCH, EXAMPLES, SEEDS, Allowance, Refused, Subject, is_watch
+from algorithms import RULES, Batch
+from lab.check_subject import BATCH, EXAMPLES, SEEDS, Allowance, Subject, is_watch
+from lab.checking import Broken, Finding, finding_of
 from lab.networks import Network
 from lab.streams import NOISE, ORDER, stream
 from lab.training import Learner, Trainer
-from lab.user_files import told
 
 LEARNED = 0.8  # chance is .25, random features reach .6; clusters 3.3 deviations from their borders allow .995
 MARGIN = 0.05  # in accuracy, over the best of the frozen networks; random features reach .6 to .75
 STEPS = 3  # of training that are written out and compared
-
-
-class Broken(Exception):
-    """A check failed; the message says what was seen and what should have been."""
-
-
-class Finding(NamedTuple):
-    """One check's outcome."""
-
-    check: str
-    passed: bool
-    seen: str
 
 
 def form(tree: Any) -> Any:
@@ -236,8 +221,6 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 def check_rule(subject: Subject, source: Path | None = None) -> Iterator[Finding]:
     """Every check of a rule, in order; one that raises, whatever it raises, is a finding too.
 
-    What the rule prints goes to stderr: stdout is the answer's, which a program may be reading.
-
     Args:
         source: the user's file, where what its code raises is to be mended.
 
@@ -248,23 +231,11 @@ def check_rule(subject: Subject, source: Path | None = None) -> Iterator[Finding
         if name in subject.excuses:
             yield Finding(name, True, f"does not apply: {subject.excuses[name]}")
             continue
-        with redirect_stdout(sys.stderr):
-            finding = finding_of(name, partial(check, subject), source)
-        yield finding
+        yield finding_of(name, partial(settled, check, subject), source)
 
 
-def finding_of(name: str, check: Callable[[], str], source: Path | None) -> Finding:
-    """What one check saw, or what stopped it, in one line."""
-    try:
-        seen = check()
-        jax.effects_barrier()  # what compiled code prints comes late, and what it raises
-        return Finding(name, True, seen)
-    except Refused:
-        raise
-    except (Broken, RuleError) as error:
-        return Finding(name, False, str(error))
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if source is not None and frame.filename == str(source.resolve())]
-        place = f"{source}, line {lines[-1]}: " if lines else ""
-        return Finding(name, False, f"{place}{told(error)}")
+def settled(check: Callable[[Subject], str], subject: Subject) -> str:
+    """A check and all that belongs to it: what compiled code prints comes late, and what it raises."""
+    seen = check(subject)
+    jax.effects_barrier()
+    return seen

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.check import Broken, Finding, finding_of
+from lab.checking import Broken, Finding, finding_of
 from lab.probe_examples import N, independent, of_one_world, partner, representation, transformation
 from probes import PairProbe, ProbeError, SingleProbe, Undefined, compare, headline
 from probes.nulls import orders

@@ -14,7 +14,8 @@ import optax
 
 from algorithms import Batch, Rule, RuleError
 from lab.callstring import build, parse
-from lab.errors import LabError, UsageError
+from lab.checking import Refused
+from lab.errors import UsageError
 from lab.examination import Examiner
 from lab.networks import ARCHITECTURES, Network
 from lab.training import Examples, Learner, Trainer, on_device
@@ -23,10 +24,6 @@ SHAPE, CLASSES, BATCH, EPOCHS, EXAMPLES = (1, 10, 1), 4, 20, 20, 1000
 IMAGE = (28, 28, 1)  # what networks that are not perceptrons are built for
 SEEDS = (0, 1)
 RATES = {"adam": (0.003, 0.01, 0.03), "sgd": (0.03, 0.3, 3.0)}
-
-
-class Refused(LabError):
-    """The rule is not defined for the network. That breaks no contract, so there is nothing to check."""
 
 
 class Allowance(NamedTuple):

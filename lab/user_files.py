@@ -9,9 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from algorithms import RuleError
 from lab.errors import LabError, NotFound, UsageError
-from probes import ProbeError
 
 WHAT = {"rule": "an algorithms.Rule", "probe": "a probes.PairProbe or probes.SingleProbe"}
 """What a user's file may define, by the name of the function that makes it."""
@@ -50,11 +48,20 @@ def users_own(path: Path, option: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except (RuleError, ProbeError):
+    except refusals():
         raise
     except (Exception, SystemExit) as error:
         line = error.lineno if isinstance(error, SyntaxError) else _last_line(error, path.resolve())
         raise LabError(f"{option}: {path}, line {line}: {told(error)}; mend the file and try again") from None
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """The errors in which rules and probes refuse, in words of their own. Asked for only where something was raised:
+    a probe's file needs no JAX, and the room of the rules loads it."""
+    from algorithms import RuleError
+    from probes import ProbeError
+
+    return RuleError, ProbeError
 
 
 def told(error: BaseException) -> str:

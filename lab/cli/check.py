@@ -1,16 +1,21 @@
-"""`lab check`: does a learning rule keep its contract, and does it learn?"""
+"""`lab check`: does a learning rule keep its contract, and learn; does a measure keep what its card promises?"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.options import json_option, print_json
+from lab.cli.options import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from lab.checking import Finding
 
 
-@click.group(short_help="Check a learning rule against its contract.")
+@click.group(short_help="Check learning rules and measures against their contracts.")
 def check() -> None:
     """Check whether what you wrote does what its contract says.
 
@@ -18,6 +23,8 @@ def check() -> None:
     Examples:
         lab check rule ./my_rule.py
         lab check rule fa
+        lab check probe ./my_probe.py
+        lab check probes linear-cka mutual-knn
     """
 
 
@@ -53,16 +60,155 @@ def rule(name, arch, as_json) -> None:
     net, arch_call = network_of(arch or default_arch(made))
     if allowance.why and not as_json:
         click.echo(f"{call} is allowed this: {allowance.why}", err=True)
-    findings = []
-    for finding in check_rule(Subject(made, net, allowance), file):
-        findings.append(finding)
-        if not as_json:
-            click.echo(f"{'passed' if finding.passed else 'FAILED':<7} {finding.check:<20} {finding.seen}")
-    failed = [finding.check for finding in findings if not finding.passed]
+    findings = told(check_rule(Subject(made, net, allowance), file), not as_json)
     if as_json:
-        checks = [finding._asdict() for finding in findings]
-        allows = allowance.why or None
-        print_json({"rule": call, "arch": arch_call, "allowed": allows, "passed": not failed, "checks": checks})
-    if failed:
-        click.echo(f"{call}: {len(failed)} of {len(findings)} checks failed", err=True)
+        print_json({"rule": call, "arch": arch_call, "allowed": allowance.why or None, **answer(findings)})
+    if failures(call, findings):
         sys.exit(1)
+
+
+@check.command(short_help="Check one measure, within a minute.")
+@click.argument("name")
+@json_option
+def probe(name, as_json) -> None:
+    """Check a probe of `lab probes` or your own file: what its card says of it is tried out.
+
+    Range, invariances (those it declares hold, the others do not), order of the two arguments, triangle inequality,
+    permuted rows, refusals; and for paired probes how often its permutation null calls what is not there and what is.
+    Exit code 1 if any check fails.
+
+    \b
+    Examples:
+        lab check probe ./my_probe.py
+        lab check probe 'mutual-knn(k=5)'
+        lab check probe './my_probe.py(k=3)' --json
+    """
+    from lab.check_probe import check_probe
+
+    label, made, file = probe_of(name)
+    findings = told(check_probe(made, file), not as_json)
+    if as_json:
+        print_json({"probe": label, **answer(findings)})
+    if failures(label, findings):
+        sys.exit(1)
+
+
+@check.command(short_help="Check many measures, or what they are blind to.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--blindness", is_flag=True, help="Pairs of networks whose truth is known: which differences are seen?")
+@click.option("--csv", "as_csv", is_flag=True, help="With --blindness: print every value as CSV.")
+@json_option
+def probes(names, blindness, as_csv, as_json) -> None:
+    """Check probes of `lab probes` or your own files; all of the lab by default, ten seconds for each pair probe.
+
+    \b
+    Examples:
+        lab check probes
+        lab check probes linear-cka debiased-cka ./my_probe.py
+        lab check probes --blindness
+        lab check probes linear-cka ./my_probe.py --blindness --csv
+
+    With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
+    function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
+    function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
+    """
+    if as_csv and (as_json or not blindness):
+        raise click.UsageError("--csv prints the table of --blindness, and not together with --json")
+    if blindness:
+        print_blindness(names, as_csv, as_json)
+        return
+    from lab.check_probe import check_probe
+    from probes import PROBES
+
+    asked = [probe_of(name) for name in names or PROBES]
+    found = {}
+    for label, made, file in asked:
+        found[label] = told(check_probe(made, file), not as_json, f"{label:<{max(len(a[0]) for a in asked)}} ")
+    if as_json:
+        passed = all(finding.passed for findings in found.values() for finding in findings)
+        each = [{"probe": label, **answer(findings)} for label, findings in found.items()]
+        print_json({"passed": passed, "probes": each})
+    if sum(failures(label, findings) for label, findings in found.items()):
+        sys.exit(1)
+
+
+def probe_of(name: str):
+    """Label and probe of a call string, and the user's file if it is the user's own."""
+    from lab.measures import make_probe
+
+    made, source = make_probe(name, "NAME")
+    return made.info.label, made, Path(name.partition("(")[0]).expanduser() if source is not None else None
+
+
+def told(findings: Iterable[Finding], aloud: bool, before: str = "") -> list[Finding]:
+    """The findings as a list; aloud, each one is a line of text as soon as it is there."""
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if aloud:
+            click.echo(f"{'passed' if finding.passed else 'FAILED':<7} {before}{finding.check:<20} {finding.seen}")
+    return found
+
+
+def answer(findings: list[Finding]) -> dict[str, Any]:
+    """Findings as JSON."""
+    return {"passed": all(f.passed for f in findings), "checks": [f._asdict() for f in findings]}
+
+
+def failures(label: str, findings: list[Finding]) -> int:
+    """How many checks failed; said on stderr if any did."""
+    failed = sum(not finding.passed for finding in findings)
+    if failed:
+        click.echo(f"{label}: {failed} of {len(findings)} checks failed", err=True)
+    return failed
+
+
+MARKS = {"sees": "+", "holds": "+", "blind": "-", "alarm": "!", "undefined": "?"}
+
+
+def print_blindness(names: tuple[str, ...], as_csv: bool, as_json: bool) -> None:
+    """The table of measures and cases: marks for people, every value for programs.
+
+    Raises:
+        UsageError: a measure that describes one network.
+    """
+    from lab.blindness import RULE, default_measures, described, pair_measure, table
+    from lab.blindness_cases import cases
+    from lab.measures import pair_probe_of
+
+    measures = [pair_measure(pair_probe_of(name)[0], name) for name in names]
+    if not names:
+        from lab.device import prepare
+
+        prepare("cpu")  # functional measures run networks
+        measures = default_measures()
+    known = cases()
+    found = table(measures, known, lambda name: click.echo(f"measuring {name}", err=True))
+    if as_csv:
+        click.echo(found.to_csv(index=False, lineterminator="\n"), nl=False)
+    elif as_json:
+        lines = found.astype(object).where(found.notna(), None).to_dict("records")
+        print_json({"rule": RULE, "cases": described(known), "measures": lines})
+    else:
+        print_marks(found, known)
+
+
+def print_marks(found, known) -> None:
+    """A line per measure, a letter per case; the letters and the marks explained below."""
+    letters = "abcdefghijklmnopqrstuvwxyz"[: len(known)]
+    different = sum(case.different for case in known)
+    rows = []
+    for name, cells in found.groupby("measure", sort=False):
+        verdicts = list(cells["verdict"])
+        count = [str(verdicts.count("blind")), str(verdicts.count("alarm"))]
+        rows.append([name, *(MARKS[verdict] for verdict in verdicts), *count])
+    print_table(["measure", *letters, "blind", "alarms"], rows, right={"blind", "alarms"})
+    click.echo(
+        "\n+ right; - blind: says the same, and they differ; ! alarm: says different, and the function is the same;"
+    )
+    click.echo(f"? undefined. Differences {letters[0]} to {letters[different - 1]}, controls after them.\n")
+    for letter, case in zip(letters, known, strict=True):
+        first, second = (format(accuracy, ".2f") for accuracy in case.accuracies)
+        click.echo(
+            f"{letter}  {case.name}: {case.about} (accuracies {first}, {second}; equal answers {case.agreement:.2f})"
+        )

@@ -19,8 +19,11 @@ TAKES = {
     "layers": {"measure", "stimuli", "match", "permutations", "layer"},
     "learning": {"layer"},
     "spectrum": {"stimuli", "layer"},
+    "blindness": set(),
 }
 """Figure -> the options that change it; another one, given, would be ignored, so it is refused."""
+NAMES = {"layer": "layers"}
+"""Option -> parameter, where these differ."""
 
 
 @click.command(short_help="Draw a figure from stored runs.")
@@ -58,8 +61,8 @@ def figure(
 
     RUN is an id, a part of one, or the name of a rule. Nothing is trained. Beside the figure stand its table (.csv)
     and its origin (.json: runs, command, versions, caption); the caption, printed, says how many stimuli, seeds and
-    permutations, what the intervals are over, and what is undefined. Without NAME, or with `list`, the figures there
-    are.
+    permutations, what the intervals are over, and what is undefined. `blindness` takes no runs: it draws the table of
+    `lab check probes --blindness`. Without NAME, or with `list`, the figures there are.
 
     \b
     Examples:
@@ -68,6 +71,7 @@ def figure(
         lab figure layers bp fa --match accuracy --style nature
         lab figure learning bp fa dfa -o learning.png --style slides
         lab figure spectrum bp fa --layer dense2
+        lab figure blindness -o blindness.png
     """
     if name in (None, "list"):
         list_figures(as_json)
@@ -104,9 +108,9 @@ def figure(
 
 def list_figures(as_json: bool) -> None:
     """What there is to draw, a line each."""
-    from lab.figures import layers, learning, similarity, spectrum
+    from lab.figures import blindness, layers, learning, similarity, spectrum
 
-    about = dict(zip(FIGURES, (f.ABOUT for f in (similarity, layers, learning, spectrum)), strict=True))
+    about = dict(zip(FIGURES, (f.ABOUT for f in (similarity, layers, learning, spectrum, blindness)), strict=True))
     if as_json:
         print_json({"figures": [{"name": name, "about": text} for name, text in about.items()]})
     else:
@@ -123,12 +127,14 @@ def check(ctx: click.Context, name: str, run_texts: tuple[str, ...]) -> None:
         raise UsageError(
             f"there is no figure {name!r}.{did_you_mean(name, list(FIGURES))} `lab figure list` shows all."
         )
-    least = 2 if "measure" in TAKES[name] else 1
+    if run_texts and not TAKES[name]:
+        raise UsageError(f"lab figure {name} draws networks of its own, and runs change nothing in it; leave them out")
+    least = 2 if "measure" in TAKES[name] else int(bool(TAKES[name]))
     if len(run_texts) < least:
         raise UsageError(
             f"lab figure {name} needs at least {least} run{'s' * (least > 1)}; `lab runs` lists those there are"
         )
-    for option in ("measure", "stimuli", "match", "permutations"):
-        given = ctx.get_parameter_source(option) not in (ParameterSource.DEFAULT, None)
+    for option in ("measure", "stimuli", "match", "permutations", "layer"):
+        given = ctx.get_parameter_source(NAMES.get(option, option)) not in (ParameterSource.DEFAULT, None)
         if given and option not in TAKES[name]:
             raise UsageError(f"--{option} changes nothing in the figure {name}; leave it out")

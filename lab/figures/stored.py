@@ -1,4 +1,4 @@
-"""Figures of stored runs: the numbers each one needs, gathered from the store, and the figure drawn from them."""
+"""Figures by name: the numbers each one needs, gathered from the store, and the figure drawn from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # what draws and what measures is imported only once there is
     from lab.figures.style import Style
     from runs import RunFolder, Store
 
-FIGURES = ("similarity", "layers", "learning", "spectrum")
+FIGURES = ("similarity", "layers", "learning", "spectrum", "blindness")
 """The figures there are, in the order in which they are listed."""
 
 
@@ -26,6 +26,13 @@ def draw(
         say: is told what is read and measured on the way.
     """
     wanted = tuple(asked.get("layers", ()))
+    if name == "blindness":
+        from lab.blindness import RULE, default_measures, table
+        from lab.blindness_cases import cases
+        from lab.figures import blindness
+
+        known = cases()
+        return blindness.draw(table(default_measures(), known, say), known, style), {"rule": RULE}
     if name in ("similarity", "layers"):
         from lab.comparison import Plan, compare_runs
         from lab.figures import layers, similarity

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from algorithms import RULES
-from lab.check import CHECKS, Broken
+from lab.check import CHECKS
 from lab.check_subject import ALLOWANCES, EPOCHS, Allowance, Subject, default_arch, network_of
+from lab.checking import Broken
 from lab.streams import RULE, stream
 
 

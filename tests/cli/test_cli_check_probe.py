@@ -1,0 +1,121 @@
+"""`lab check probe`: what it says of the example of CONTRIBUTING.md, and of each defect that may be planted in it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lab.check_probe
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = re.search(
+    r"```python\n(.*?def probe\(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL
+)[1]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the example in mine.py; the rates, which take seconds, are left to the slow tests."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(EXAMPLE, encoding="utf-8")
+    quick = {name: check for name, check in lab.check_probe.PAIR_CHECKS.items() if name not in ("null", "power")}
+    monkeypatch.setattr(lab.check_probe, "PAIR_CHECKS", quick)
+    return tmp_path
+
+
+def test_the_worked_example_keeps_its_card(here, ask):
+    done = ask("check", "probe", "./mine.py")
+    assert re.findall(r"^passed  (.{20}) ", done.stdout, re.MULTILINE) == [
+        name.ljust(20) for name in lab.check_probe.PAIR_CHECKS
+    ]
+    assert len(done.stdout.splitlines()) == 8
+    assert done.stderr == ""
+
+
+MEAN = "np.abs(a[0] - b[0]).mean()"
+DEFECTS = {
+    "a wrong invariance": (
+        '"isotropic-scaling"}',
+        '"isotropic-scaling", "translation"}',
+        "invariances",
+        "declared invariant to translation, and that changes the value by",
+    ),
+    "an invariance too few": (
+        '"orthogonal", ',
+        "",
+        "no others",
+        "invariant to orthogonal here, which its card does not",
+    ),
+    "two orders that differ": (
+        MEAN,
+        "np.abs(a[0] - b[0]).mean() + 0.01 * b[0].mean()",
+        "order of the two",
+        "declared symmetric, and the two directions differ by",
+    ),
+    "nan": (MEAN, "float('nan')", "is pure", "the value is nan; give a finite float, or Undefined with the reason"),
+    "a draw": (
+        MEAN,
+        "np.abs(a[0] - b[0]).mean() + 1e-6 * np.random.default_rng().random()",
+        "is pure",
+        "another value the second time: fix the seed",
+    ),
+    "a forgotten column order": ("np.ix_(order, order)", "order", "permutes", "permute gives"),
+    "no metric": (MEAN, "((a[0] - b[0]) ** 4).mean()", "is a metric", "break the triangle inequality"),
+    "a range too small": ("(0.0, 2.0)", "(0.0, 0.1)", "keeps its range", "lies outside of its range, 0 to 0.1"),
+    "an error": (MEAN, "a[1]", "is pure", "mine.py, line 14: IndexError: tuple index out of range"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_is_found_by_its_check(here, answer, defect):
+    old, new, check, said = DEFECTS[defect]
+    assert EXAMPLE.count(old) == 1
+    (here / "mine.py").write_text(EXAMPLE.replace(old, new), encoding="utf-8")
+    found = answer("check", "probe", "./mine.py", code=1)
+    assert not found["passed"]
+    seen = {one["check"]: one["seen"] for one in found["checks"] if not one["passed"]}
+    assert said in seen[check], seen
+
+
+def test_a_single_probe_and_a_setting_are_checked_by_name(here, answer):
+    found = answer("check", "probe", "participation-ratio")
+    assert [one["check"] for one in found["checks"]] == list(lab.check_probe.SINGLE_CHECKS)
+    assert answer("check", "probe", "mutual-knn(k=3)")["probe"] == "mutual-knn(k=3)"
+
+
+def test_several_probes_are_told_by_name_and_one_failure_fails_all(here, ask, answer):
+    (here / "bad.py").write_text(EXAMPLE.replace('"orthogonal", ', "").replace("cosine-gap", "bad"), encoding="utf-8")
+    done = ask("check", "probes", "./mine.py", "./bad.py", code=1)
+    assert "passed  cosine-gap is pure " in done.stdout
+    assert "FAILED  bad        no others " in done.stdout
+    assert done.stderr == "bad: 1 of 8 checks failed\n"
+    found = answer("check", "probes", "./mine.py", "./bad.py", code=1)
+    assert [(one["probe"], one["passed"]) for one in found["probes"]] == [("cosine-gap", True), ("bad", False)]
+
+
+def test_what_a_probe_prints_goes_to_stderr(here, answer):
+    (here / "mine.py").write_text(EXAMPLE.replace("        lengths =", "        print('here')\n        lengths ="))
+    assert answer("check", "probe", "./mine.py")["passed"]
+
+
+@pytest.mark.parametrize(("name", "said"), [("linear-kca", "Did you mean 'linear-cka'?"), ("./none.py", "no file")])
+def test_what_is_not_there_is_refused_in_one_line(here, refuse, name, said):
+    assert said in refuse(4 if name.endswith(".py") else 2, "check", "probe", name)
+
+
+def test_checking_a_probe_loads_no_jax():
+    code = """
+import sys
+import lab.check_probe
+from click.testing import CliRunner
+from lab.cli import main
+for name in ("null", "power"):
+    del lab.check_probe.PAIR_CHECKS[name]
+done = CliRunner().invoke(main, ["check", "probe", "linear-cka"])
+assert done.exit_code == 0, done.output
+assert not {"jax", "pandas", "matplotlib", "algorithms"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
