@@ -89,7 +89,6 @@ def imd(k: int = 5) -> PairProbe:
         "polynomials), where that code draws random vectors and varies by tens of per cent from call to call",
         paired=False,
         cost="n²·(d + 16k) to prepare, 256 for a pair",
-        paired=False,
         traps="Unpaired: the rows of one may be in any order, so permuting stimuli changes nothing and no permutation "
         "null exists (p is 1); two layers can be at distance 0 and agree on no stimulus. Answers another question "
         "than the paired measures: keep it out of their tables. The graph has one scale k; duplicates and ties make "
