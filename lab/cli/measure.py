@@ -51,11 +51,13 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
     from lab.errors import UsageError
     from lab.measures import make_probe
     from lab.measuring import measure_all, measure_pair, measure_single
-    from probes import PairProbe
+    from probes import PairProbe, SingleProbe
     from probes.all_pairs import bytes_of
 
     refuse_functional(measure)
     made, _ = make_probe(measure, "MEASURE")
+    if not isinstance(made, PairProbe | SingleProbe):
+        raise UsageError(f"{made.info.name} measures networks, not arrays; `lab compare` and `lab describe` take runs")
     pair, limit = isinstance(made, PairProbe), bytes_of(memory)
     if (pair and len(arrays) < 2) or (not pair and len(arrays) > 1):
         wanted = "2 arrays or more" if pair else "1 array"
