@@ -27,6 +27,9 @@ RESTRICTED = "restricted"
 # Beyond this skewness three moments do not give the tail (see `Moments.p_at_least`), and permutations are drawn.
 SKEWED = 1.5
 
+# Nor do they say anything about the far tail: a smaller p is given as this one.
+SMALLEST_P = 1e-6
+
 # A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
 TIE = 1e-10
 
@@ -135,14 +138,14 @@ def null_result(
 def closed_form_null(observed: float, found: Moments, *, best: float = 1.0, alpha: float = 0.05) -> NullResult | None:
     """The global null of a similarity Σ_ij A_ij B_ij from the exact moments over all permutations.
 
-    τ and p are those of Pearson's type III distribution with these three moments. None where the null is so skewed
+    τ and p are those of Pearson's type III distribution with these three moments, p no smaller than 1e-6. None where the null is so skewed
     that three moments do not say how its tail runs; then permutations must be drawn.
     """
     if abs(found.skewness) > SKEWED:
         return None
     tau = found.quantile(1 - alpha)
     calibrated = min(1.0, max(0.0, (observed - tau) / (best - tau))) if best - tau > TIE else 0.0
-    p = float(found.p_at_least(observed))
+    p = max(SMALLEST_P, float(found.p_at_least(observed)))
     return NullResult("global", observed, found.mean, found.sd, p, tau, calibrated, 0, np.empty(0), alpha)
 
 

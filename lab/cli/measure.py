@@ -135,7 +135,7 @@ def print_measure(answer: dict) -> None:
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
         null = answer["null"]
-        how = f"{null['permutations']} permutations" if null["permutations"] else "closed form"
+        how = f"{null['permutations']} permutations" if null["permutations"] else "closed form, 1e-06 at least"
         click.echo(f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({how})")
         click.echo(f"calibrated: {answer['calibrated']:.6f}")
     for warning in answer["warnings"]:
@@ -146,7 +146,7 @@ def print_matrix(answer: dict) -> None:
     """All pairs as a table, a row per array; p below where there is a null."""
     click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli")
     numbers = [str(i + 1) for i in range(len(answer["files"]))]
-    for title, key, form in (("", "values", ".4f"), ("p, global null (closed form)", "p", ".2g")):
+    for title, key, form in (("", "values", ".4f"), ("p, global null (closed form, 1e-06 at least)", "p", ".2g")):
         if answer[key] is None:
             continue
         if title:

@@ -197,7 +197,7 @@ def test_all_pairs_of_several_arrays(answer, ask):
     assert found["p"][0][1] == pytest.approx(pair["null"]["p"], rel=1e-6)
     said = ask("measure", "linear-cka", *files)
     assert said.stdout.splitlines()[0] == "linear-cka (similarity), n = 60 stimuli"
-    assert "p, global null (closed form)" in said.stdout
+    assert "p, global null (closed form, 1e-06 at least)" in said.stdout
     assert "constant.npy has no value" in said.stderr
     distances = answer("measure", "angular-procrustes", "a.npy", "b.npy", "fortran.npy")
     assert distances["p"] is None

@@ -206,6 +206,12 @@ def test_no_closed_form_for_distances_asymmetric_matrices_or_nulls_ruled_by_outl
     assert isinstance(null_test(probe, probe.prepare(X), probe.prepare(np.ones((40, 2)))), Undefined)
 
 
+def test_closed_form_makes_no_claim_about_the_far_tail():
+    probe = PROBES["linear-cka"]()
+    px = probe.prepare(skewed(1))
+    assert null_test(probe, px, px).p == 1e-6
+
+
 def test_false_positive_rate_of_the_null_in_closed_form():
     """Independent data, 400 tests at .05; the 99.9 % band of Binomial(400, .05) is 8 ... 36."""
     probe = PROBES["debiased-cka"]()
