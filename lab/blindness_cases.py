@@ -13,7 +13,7 @@ import numpy as np
 N, CLASSES = 240, 4
 FEW = 2  # stimuli that are outliers
 RIDGE = 1e-2
-GEOMETRY, CLASSES_ALONE, LITTLE, CONTROLS = "same geometry", "same classes", "little in common", "same function"
+GEOMETRY, CLASSES_ALONE, LITTLE, CONTROLS = "same geometry", "same classes", "little shared", "same function"
 """Kinds of cases: geometry (nearly) the same and the function not; the classes shared, and nothing inside them; nothing
 shared but one direction or a few stimuli; and the controls, whose function is exactly the same."""
 

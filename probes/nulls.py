@@ -138,8 +138,8 @@ def null_result(
 def closed_form_null(observed: float, found: Moments, *, best: float = 1.0, alpha: float = 0.05) -> NullResult | None:
     """The global null of a similarity Σ_ij A_ij B_ij from the exact moments over all permutations.
 
-    τ and p are those of Pearson's type III distribution with these three moments, p no smaller than 1e-6. None where the null is so skewed
-    that three moments do not say how its tail runs; then permutations must be drawn.
+    τ and p are those of Pearson's type III distribution with these three moments, p no smaller than 1e-6. None where
+    the null is so skewed that three moments do not say how its tail runs; then permutations must be drawn.
     """
     if abs(found.skewness) > SKEWED:
         return None

@@ -59,12 +59,12 @@ def _drawn(table: pd.DataFrame, known: Sequence[Case], style: Style):
     across = dict(zip((case.name for case in known), places(groups), strict=True))
     down = dict(zip(kinds.index, places(list(kinds)), strict=True))
     width, height = list(across.values())[-1] + 1, list(down.values())[-1] + 1
-    heads_in = max(text_width_in(name, style.small_pt) for name in across) + 0.5
-    room = (style.height_in or style.max_height_in) - heads_in - 0.7
+    room = 0.7 * (style.height_in or style.max_height_in)  # the rest is for heads and legend
     row_in = min(LINE * style.small_pt / 72, room / height)
     small = min(style.small_pt, row_in * 72 / LINE * 1.1)
+    heads_pt = 72 * max(text_width_in(name, small) for name in across) + small
     names_in = max(text_width_in(name, small) for name in down) + 0.1
-    figure = new_figure(style, height * row_in + heads_in + 0.6)
+    figure = new_figure(style, height * row_in + heads_pt / 72 + 1.0)
     ax = figure.add_subplot()
     cell_in = (style.width_in - names_in) / width
     fits = text_width_in(".88", small) < cell_in
@@ -75,7 +75,7 @@ def _drawn(table: pd.DataFrame, known: Sequence[Case], style: Style):
     ax.set_xticks([x + 0.5 for x in across.values()], across, rotation=90, size=small)
     ax.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
-    _groups(ax, groups, list(across.values()), heads_in, row_in, cell_in, style, small)
+    _groups(ax, groups, list(across.values()), heads_pt, cell_in, style, small)
     _legend(figure, table, style)
     trim_height(figure, style)
     check_room(figure, style)
@@ -94,18 +94,23 @@ def _cell(ax, x: float, y: float, cell: Any, style: Style, size: float | None) -
         ax.text(x + 0.5, y + 0.52, shown(cell.position), ha="center", va="center", size=size, color="black")
 
 
-def _groups(ax, groups: list[str], begins: list[float], heads_in, row_in, cell_in, style: Style, size) -> None:
+def _groups(ax, groups: list[str], begins: list[float], above_pt, cell_in, style: Style, size) -> None:
     """The kind of the cases over their columns, with a line as long as these."""
-    top = -(heads_in - 0.42) / row_in
+    from matplotlib.transforms import offset_copy
+
+    above = offset_copy(ax.get_xaxis_transform(), fig=ax.figure, y=above_pt, units="points")
     for group in dict.fromkeys(groups):
         mine = [x for x, g in zip(begins, groups, strict=True) if g == group]
-        ax.plot([mine[0], mine[-1] + 1], [top, top], color="black", linewidth=style.thin_pt, clip_on=False)
+        ax.plot([mine[0], mine[-1] + 1], [1, 1], color="black", transform=above, linewidth=style.thin_pt, clip_on=False)
         words = (
             group
             if 0.85 * text_width_in(group, size) < (mine[-1] + 1 - mine[0]) * cell_in
             else group.replace(" ", "\n", 1)
         )
-        ax.text((mine[0] + mine[-1] + 1) / 2, top - 0.2, words, ha="center", va="bottom", size=size, clip_on=False)
+        ax.annotate(
+            words, ((mine[0] + mine[-1] + 1) / 2, 1), xycoords=above, xytext=(0, 0.3 * size),
+            textcoords="offset points", ha="center", va="bottom", size=size,
+        )  # fmt: skip
 
 
 def _legend(figure, table: pd.DataFrame, style: Style) -> None:

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from tables import comparison, metrics, spectra
 
 import lab.cli.figure as command
 from lab.cli import main
-from lab.cli.figure import FIGURES, TAKES
+from lab.cli.figure import FIGURES, STYLE_NAMES, TAKES
+from lab.figures import blindness
 
 
 class Folder:
@@ -62,7 +64,7 @@ def call(*args):
     return CliRunner().invoke(main, ["figure", *args])
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if TAKES[name]])
 def test_each_figure_is_drawn_with_table_and_origin(asked, tmp_path, name):
     result = call(name, "bp", "fa")
     assert result.exit_code == 0, result.output
@@ -73,6 +75,28 @@ def test_each_figure_is_drawn_with_table_and_origin(asked, tmp_path, name):
     assert note["caption"] in result.stdout
     assert f"wrote {name}.pdf" in result.stdout
     assert set(note["options"]) == {"layers", *TAKES[name]} - {"layer"}
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+def test_blindness_is_drawn_from_its_own_networks(asked, tmp_path, monkeypatch, style):
+    import lab.blindness
+    from probes import PROBES
+
+    few = [lab.blindness.pair_measure(PROBES[name]()) for name in ("linear-cka", "cca", "imd")]
+    monkeypatch.setattr(lab.blindness, "default_measures", lambda: few)
+    result = call("blindness", "--style", style)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "blindness.csv")
+    assert len(table) == 3 * 14
+    note = json.loads((tmp_path / "blindness.json").read_text())
+    assert (note["runs"], note["rule"]) == ([], lab.blindness.RULE)
+    assert "rotated: hidden layer turned" in note["caption"]
+    assert "Hatched: 14 undefined" in note["caption"]
+
+
+def test_positions_are_cut_and_not_rounded():
+    shown = blindness.shown
+    assert [shown(p) for p in (1.0, 0.9999, 0.899, 0.1, 0.001, -0.2)] == ["1", ".99", ".89", ".10", "0", "0"]
 
 
 def test_options_reach_the_comparison(asked, tmp_path):
@@ -123,6 +147,8 @@ def test_figures_are_listed(args):
         (("learning",), "at least 1 run;"),
         (("learning", "bp", "--measure", "rsa"), "--measure changes nothing"),
         (("spectrum", "bp", "--permutations", "9"), "--permutations changes nothing"),
+        (("blindness", "bp"), "runs change nothing in it"),
+        (("blindness", "--layer", "dense1"), "--layer changes nothing"),
         (("layers", "bp", "fa", "-o", "x.gif"), ".pdf, .png, .svg"),
         (("layers", "bp", "fa", "--style", "cell"), "neurips"),
     ],
