@@ -50,12 +50,12 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> None:
-    """Files that the README speaks of as the reader's own: two arrays, labels, and a rule."""
+    """Files that the README speaks of as the reader's own: three arrays, labels, and a rule."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((500, 8))
-    for name, width in (("a", 32), ("b", 48)):
+    for name, width in (("a", 32), ("b", 48), ("c", 24)):
         np.save(folder / f"{name}.npy", shared @ rng.standard_normal((8, width)) + rng.standard_normal((500, width)))
     np.save(folder / "y.npy", np.arange(500) % 10)
     (folder / "my_rule.py").write_text(example_rule())
