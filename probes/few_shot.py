@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from probes.collapse import classes
 from probes.features import ROUNDING, narrowed
@@ -70,6 +69,8 @@ def few_shot(m: int = 5) -> SingleProbe:
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
+        from scipy.special import ndtr  # here, so that the table of probes loads without SciPy
+
         found = classes(X, labels)
         if isinstance(found, Undefined):
             return found
