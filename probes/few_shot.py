@@ -69,7 +69,7 @@ def few_shot(m: int = 5) -> SingleProbe:
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
-        from scipy.special import ndtr
+        from scipy.special import ndtr  # here, so that the table of probes loads without SciPy
 
         found = classes(X, labels)
         if isinstance(found, Undefined):

@@ -30,6 +30,13 @@ def _coordinates(z: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
     return u[:, keep] * s[keep], u[:, keep]
 
 
+def _weights(cone: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Non-negative weights of the rows of cone whose sum is the point of their cone nearest to t."""
+    from scipy.optimize import nnls  # here, so that the table of probes loads without SciPy
+
+    return nnls(cone.T, t, maxiter=30 * len(cone))[0]
+
+
 def _inverse_mean(a: np.ndarray) -> tuple[float, float]:
     """1 / mean of a, and its standard error over the draws."""
     mean = float(a.mean())
@@ -120,7 +127,7 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
             draws = np.hstack([draws[:, :-1] @ carry, draws[:, -1:]])
             squared, anchors = np.empty(samples), np.empty((samples, s.shape[1]))
             for i, t in enumerate(draws):
-                weight = nnls(cone.T, t, maxiter=30 * len(cone))[0]
+                weight = _weights(cone, t)
                 projection = weight @ cone
                 squared[i] = projection @ projection
                 anchors[i] = projection[:-1] / projection[-1] if weight.any() else s[np.argmax(cone @ t)]
@@ -193,7 +200,7 @@ def glue(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe:
         squared, anchors = np.empty(samples), np.empty((samples, C, s.shape[1]))
         for i, (t, side) in enumerate(zip(draws, sides, strict=True)):
             cone = s * np.repeat(side, np.diff(bounds))[:, None]
-            weight = nnls(cone.T, t, maxiter=30 * len(cone))[0]
+            weight = _weights(cone, t)
             projection = weight @ cone
             squared[i] = projection @ projection
             # What is left of t is normal to the plane; nothing is left when no plane separates.
