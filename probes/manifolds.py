@@ -106,7 +106,6 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
-        from scipy.optimize import nnls
 
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
@@ -183,7 +182,6 @@ def glue(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe:
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
-        from scipy.optimize import nnls
 
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
