@@ -106,7 +106,6 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
-
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
             return checked
@@ -182,7 +181,6 @@ def glue(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe:
     )
 
     def value(X: Any, labels: Any) -> dict[str, float] | Undefined:
-
         checked = _checked(X, labels)
         if isinstance(checked, Undefined):
             return checked
