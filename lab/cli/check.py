@@ -101,16 +101,16 @@ def probe(name, as_json) -> None:
 def probes(names, blindness, as_csv, as_json) -> None:
     """Check probes of `lab probes` or your own files; all of the lab by default, ten seconds for each pair probe.
 
+    With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
+    function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
+    function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
+
     \b
     Examples:
         lab check probes
         lab check probes linear-cka debiased-cka ./my_probe.py
         lab check probes --blindness
         lab check probes linear-cka ./my_probe.py --blindness --csv
-
-    With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
-    function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
-    function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
     """
     if as_csv and (as_json or not blindness):
         raise click.UsageError("--csv prints the table of --blindness, and not together with --json")
