@@ -25,13 +25,14 @@ def cautions(
     """
     name, d, settings = probe.info.name, max(d1, d2), dict(probe.info.params)
     said = []
-    if probe.info.few_stimuli and n < 2 * d:
+    noisy_directions = name in ("cca", "pwcca")  # a closed form says how far they correlate
+    if probe.info.few_stimuli and n < 2 * d and not noisy_directions:
         expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if probe.info.null_mean else ""
         said.append(
             f"{name}: with n = {n} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more than "
             f"{2 * d} stimuli, or read the null."
         )
-    if name in ("cca", "pwcca") and n < 5 * d:
+    if noisy_directions and n < 5 * d:
         said.append(
             f"{name}: with n = {n} stimuli and {d1} and {d2} units, the squared canonical correlations of unrelated "
             f"representations are {min(1.0, d / max(1, n - 1)):.2f} on average; use many more stimuli, or svcca of a "
