@@ -10,7 +10,7 @@ from lab.comparison_nulls import Nulls
 from lab.comparison_table import Group, Measured, Plan, tabulate
 from lab.errors import UsageError
 from probes import PairProbe, Prepared
-from probes.all_pairs import all_pairs
+from probes.all_pairs import all_pairs, prepare_all
 from probes.cautions import cautions
 
 
@@ -36,10 +36,12 @@ class Representations(Measured):
 
 
 def _measured(probe: PairProbe, layer: str, group: Group) -> Representations:
-    prepared = {seed: probe.prepare(group.trained[layer][seed]) for seed in group.seeds}
+    representations = (group.trained[layer][seed] for seed in group.seeds)
+    prepared = dict(zip(group.seeds, prepare_all(probe, representations), strict=True))
     undefined = {s: p.undefined.reason for s, p in prepared.items() if p.undefined is not None}
     trained = {seed: p for seed, p in prepared.items() if p.undefined is None}
-    untrained = [probe.value(p, probe.prepare(group.start[layer][seed])) for seed, p in trained.items()]
+    starts = prepare_all(probe, (group.start[layer][seed] for seed in trained))
+    untrained = [probe.value(p, start) for p, start in zip(trained.values(), starts, strict=True)]
     width = next(iter(group.trained[layer].values())).shape[1] if group.trained[layer] else 0
     return Representations(group, list(trained), undefined, untrained, trained, width)
 

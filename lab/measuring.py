@@ -10,7 +10,7 @@ import numpy as np
 from lab.arrays import read_features
 from lab.errors import UsageError
 from probes import PairProbe, Prepared, SingleProbe, Undefined, headline
-from probes.all_pairs import all_pairs
+from probes.all_pairs import all_pairs, prepare_all
 from probes.cautions import cautions
 from probes.moments import moments, sums
 from probes.nulls import NullResult, closed_form_null, null_test, permutation_test
@@ -95,8 +95,7 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
     closed = null == "global" and probe.matrix is not None and probe.symmetric_matrix
 
     def prepared() -> Iterator[Prepared]:
-        for path in paths:
-            p = probe.prepare(read_features(path))
+        for p in prepare_all(probe, map(read_features, paths), memory):
             if closed and p.n <= CLOSED_UP_TO:
                 parts.append(None if p.undefined else sums(probe.matrix(p)))
             seen.append(Prepared(p.probe, p.n, p.d, (), p.undefined, p.notes))

@@ -8,9 +8,12 @@ not fit beside the blocks is kept on disk and read a group at a time.
 
 import itertools
 import math
+import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +27,8 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mi
 MEMORY = 2 * 2**30
 SMALLEST = 2**20
 CACHED = 2**17  # entries, 1 MiB
+SCRATCH = 40  # bytes per pair of stimuli that the greediest preparation, sorting all dissimilarities, holds at once
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bytes_of(text: str) -> int:
@@ -87,13 +92,36 @@ class Shelf:
         self._stack.close()
 
 
+def prepare_all(probe: PairProbe, arrays: Iterable[Any], memory: int = MEMORY) -> Iterator[Prepared]:
+    """`probe.prepare` of each array, in order, several at a time: sorting and products run without Python's lock.
+
+    Args:
+        arrays: n×d each; an iterator is read as they are needed, so that they are not all there at once.
+        memory: bytes for what is being prepared at one time; one array at a time where it is not enough for two.
+
+    Raises:
+        ProbeError: as `probe.prepare` does, for the array whose turn it is.
+    """
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(CORES)
+    try:
+        for array in arrays:
+            waiting.append(pool.submit(probe.prepare, array))
+            if len(waiting) >= min(CORES, memory // (SCRATCH * max(1, np.shape(array)[0]) ** 2)):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def all_pairs(
     probe: PairProbe, prepared: Iterable[Prepared], *, memory: int = MEMORY, folder: Path | None = None
 ) -> np.ndarray:
     """Values between all representations: m×m float64, entry [i, j] the value of (i, j), nan where it is undefined.
 
     Args:
-        prepared: what `probe.prepare` made of them; an iterator is read once, so that raw arrays need not all be kept.
+        prepared: what `prepare_all` made of them; an iterator is read once, so that raw arrays need not all be kept.
         memory: bytes for prepared representations and blocks together.
         folder: where what does not fit is kept meanwhile.
 

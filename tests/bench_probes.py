@@ -65,7 +65,7 @@ def plain_mutual_knn(X, Y, k: int = 10) -> float:
 def probes(say) -> None:
     """All pairs of 128 representations, 2,000 stimuli × 256 units."""
     from probes import PROBES
-    from probes.all_pairs import all_pairs
+    from probes.all_pairs import all_pairs, prepare_all
 
     X = list(representations())
     plain = dict(zip(MEASURES, (plain_debiased_cka, plain_rsa, plain_mutual_knn), strict=True))
@@ -74,7 +74,7 @@ def probes(say) -> None:
     for name in MEASURES:
         probe = PROBES[name]()
         start = time.perf_counter()
-        values = all_pairs(probe, map(probe.prepare, X))
+        values = all_pairs(probe, prepare_all(probe, X))
         ours[name] = time.perf_counter() - start
         times = []
         for i, pair in enumerate(few):
@@ -142,10 +142,10 @@ LARGE = """
 import sys, resource
 import numpy as np
 from probes import PROBES
-from probes.all_pairs import all_pairs, bytes_of
+from probes.all_pairs import all_pairs, bytes_of, prepare_all
 from tests.bench_probes import representations
 probe = PROBES[sys.argv[1]]()
-made = map(probe.prepare, representations(int(sys.argv[4]), 10_000, 256))
+made = prepare_all(probe, representations(int(sys.argv[4]), 10_000, 256), bytes_of(sys.argv[2]))
 values = all_pairs(probe, made, memory=bytes_of(sys.argv[2]))
 np.save(sys.argv[3], values)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

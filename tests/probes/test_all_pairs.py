@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probes import PROBES
-from probes.all_pairs import Shelf, _blockwise, all_pairs, bytes_of, products
+from probes.all_pairs import SCRATCH, Shelf, _blockwise, all_pairs, bytes_of, prepare_all, products
 from probes.probe import PairProbe, ProbeError, Undefined
 
 PAIR_PROBES = sorted(name for name, make in PROBES.items() if isinstance(make(), PairProbe))
@@ -79,8 +79,20 @@ def test_an_error_while_preparing_leaves_no_files(tmp_path):
     probe = PROBES["debiased-cka"]()
     arrays = [np.random.default_rng(0).standard_normal((60, 5)), np.full((60, 5), np.nan)]
     with pytest.raises(ProbeError, match="non-finite"):
-        all_pairs(probe, map(probe.prepare, arrays), memory=1, folder=tmp_path)
+        all_pairs(probe, prepare_all(probe, arrays), memory=1, folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("memory", "at_once"), [(1, 1), (2 * SCRATCH * 40**2, 2), (2**30, 3)])
+def test_preparing_keeps_the_order_and_never_more_than_memory_allows(memory, at_once, monkeypatch):
+    monkeypatch.setattr("probes.all_pairs.CORES", 3)
+    probe = PROBES["rsa"]()
+    arrays = [np.random.default_rng(i).standard_normal((40, 5)) for i in range(7)]
+    taken = []
+    made = prepare_all(probe, (taken.append(i) or X for i, X in enumerate(arrays)), memory)
+    for i, (X, found) in enumerate(zip(arrays, made, strict=True)):
+        assert len(taken) - i <= at_once
+        np.testing.assert_array_equal(found.arrays[0], probe.prepare(X).arrays[0])
 
 
 @pytest.mark.parametrize(
