@@ -55,22 +55,26 @@ def network_for(rule: Rule, kind: str) -> str:
 
 
 def recipe_of(recipes: Sequence[Recipe], names: Sequence[str], rule: Rule, data: str) -> Recipe | None:
-    """The first recipe under one of these names for the rule's default network and this data set.
+    """The first recipe under one of these names on this data: for the rule's default network, else for other widths.
 
     Args:
         names: `fa`, or a canonical call string, for settings that were searched for on their own.
     """
     arch = build(default_network(rule), ARCHITECTURES, "--arch")[1]
-    return next((r for r in recipes if r.name in names and r.is_for(arch, data)), None)
+    found = [r for r in recipes if r.name in names and r.data == data]
+    widths = (r for r in found if r.arch.partition("(")[0] == arch.partition("(")[0])
+    return next((r for r in found if r.arch == arch), next(widths, None))
 
 
-def accuracy_text(recipe: Recipe | None) -> str:
-    """`97.81 ± 0.12 % (n = 5)` of a confirmed recipe; a dash otherwise."""
+def accuracy_text(recipe: Recipe | None, rule: Rule) -> str:
+    """`97.81 ± 0.12 % (n = 5)` of a confirmed recipe, and its network unless it is the default; a dash otherwise."""
     if recipe is None or not recipe.test_accuracy:
         return "–"
     found = spread(list(recipe.test_accuracy))
     sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-    return f"{100 * found['mean']:.2f}{sd} % (n = {len(recipe.test_accuracy)})"
+    default = recipe.arch == build(default_network(rule), ARCHITECTURES, "--arch")[1]
+    network = "" if default else f" on {recipe.arch.partition(', act')[0].replace(' ', '').removesuffix(')')})"
+    return f"{100 * found['mean']:.2f}{sd} % (n = {len(recipe.test_accuracy)}){network}"
 
 
 def passes_text(rule: Rule, recipe: Recipe | None) -> str:
@@ -110,7 +114,7 @@ def summary_table() -> str:
     for name, factory in RULES.items():
         rule = factory()
         mnist, fashion = (recipe_of(recipes, [name], rule, data) for data in ("mnist", "fashion-mnist"))
-        cells = [f"[`{name}`](#{name})", rule.info.title, accuracy_text(mnist), accuracy_text(fashion)]
+        cells = [f"[`{name}`](#{name})", rule.info.title, *(accuracy_text(r, rule) for r in (mnist, fashion))]
         rows.append("| " + " | ".join([*cells, cost_text(mnist), passes_text(rule, mnist)]) + " |")
     return "\n".join(rows)
 
@@ -144,15 +148,15 @@ def rule_section(name: str, factory: Callable[..., Rule]) -> str:
     ]
     facts += [("Differs from the paper", text) for text in info.deviations]
     lines.append("\n".join(f"- {label}: {text}" for label, text in facts))
-    lines += [recipe_text(recipe) for recipe in read_all(PACKAGED) if recipe.name.partition("(")[0] == name]
+    lines += [recipe_text(recipe, factory()) for recipe in read_all(PACKAGED) if recipe.name.partition("(")[0] == name]
     lines.append(f"```python\n{inspect.getsource(factory).rstrip()}\n```")
     return "\n\n".join(lines)
 
 
-def recipe_text(recipe: Recipe) -> str:
+def recipe_text(recipe: Recipe, rule: Rule) -> str:
     """A recipe in a sentence, with its command."""
     edge = " The best lay at the edge of what was tried." if recipe.edge else ""
-    tests = accuracy_text(recipe)
+    tests = accuracy_text(recipe, rule).partition(" on ")[0]  # its network is told anyway
     told = "" if tests == "–" else f": {tests} on the test set"
     return (
         f"Recipe for {recipe.data}, `{recipe.arch}`: `{recipe.rule}` with `{recipe.optimizer}`, {recipe.epochs} epochs "

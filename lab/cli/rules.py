@@ -18,7 +18,7 @@ def rules(name, data, markdown, store, as_json) -> None:
 
     NAME may be your own file: `lab rules ./my_rule.py`. Accuracies are those of the store's own recipes (`lab tune
     --confirm`), else of those that come with the lab: mean and standard deviation over seeds on the test set, for the
-    rule's default network.
+    rule's default network or, where there is none, the network that is named.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def rules(name, data, markdown, store, as_json) -> None:
         rows = []
         for key, rule in made.items():
             title, recipe = rule.info.title.removeprefix("control: ").partition(":")[0], found[key]
-            rows.append([key, title, accuracy_text(recipe), cost_text(recipe), passes_text(rule, recipe)])
+            rows.append([key, title, accuracy_text(recipe, rule), cost_text(recipe), passes_text(rule, recipe)])
         print_table(["rule", "what it is", f"{data}, test accuracy", "CPU-s/epoch", "passes"], rows)
         click.echo("\n`lab rules NAME` shows one; your own is one file: --rule ./my_rule.py (see CONTRIBUTING.md).")
         return
@@ -75,4 +75,4 @@ def rules(name, data, markdown, store, as_json) -> None:
     for label, text in card(rule.info, call):
         click.echo(f"{label:<11} {text}")
     if recipe is not None:
-        click.echo(f"{'recipe':<11} {recipe_text(recipe)}")
+        click.echo(f"{'recipe':<11} {recipe_text(recipe, rule)}")
