@@ -63,13 +63,18 @@ def pair_measure(probe: PairProbe, name: str | None = None) -> Measure:
     return Measure(name or probe.info.name, "pair", place, probe.info.paired)
 
 
-def default_measures() -> list[Measure]:
-    """Every pair probe of the table whose rows are paired, and the functional ones that need no training."""
+def pair_probes() -> list[tuple[str, PairProbe]]:
+    """Every pair probe of the table by its name, in settings that take part here."""
     from lab.callstring import build
 
     made = [(name, build(QUICK.get(name, name), PROBES, "NAME")[0]) for name in PROBES]
-    pairs = [(name, probe) for name, probe in made if isinstance(probe, PairProbe) and probe.info.paired]
-    return [pair_measure(probe, name) for name, probe in pairs] + functional_measures()
+    return [(name, probe) for name, probe in made if isinstance(probe, PairProbe)]
+
+
+def default_measures() -> list[Measure]:
+    """Every pair probe of the table whose rows are paired, and the functional ones that need no training."""
+    pairs = [pair_measure(probe, name) for name, probe in pair_probes() if probe.info.paired]
+    return pairs + functional_measures()
 
 
 def functional_measures() -> list[Measure]:

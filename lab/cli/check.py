@@ -25,6 +25,7 @@ def check() -> None:
         lab check rule fa
         lab check probe ./my_probe.py
         lab check probes linear-cka mutual-knn
+        lab check probes linear-cka mutual-knn --groups
     """
 
 
@@ -93,17 +94,23 @@ def probe(name, as_json) -> None:
         sys.exit(1)
 
 
-@check.command(short_help="Check many measures, or what they are blind to.")
+@check.command(short_help="Check many measures, what they are blind to, or which groups they find.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--blindness", is_flag=True, help="Pairs of networks whose truth is known: which differences are seen?")
-@click.option("--csv", "as_csv", is_flag=True, help="With --blindness: print every value as CSV.")
+@click.option("--groups", is_flag=True, help="Networks trained in groups: are those of one group found to be alike?")
+@click.option("--csv", "as_csv", is_flag=True, help="With --blindness or --groups: print every value as CSV.")
 @json_option
-def probes(names, blindness, as_csv, as_json) -> None:
+def probes(names, blindness, groups, as_csv, as_json) -> None:
     """Check probes of `lab probes` or your own files; all of the lab by default, ten seconds for each pair probe.
 
     With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
     function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
     function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
+
+    With --groups, groups of small networks are trained on MNIST, which takes a minute or two: with more or less random
+    labels, a shortcut that gives the label away more or less often, more or less noise on the images. The tables say
+    how well a measure tells pairs of one group from other pairs, and whether it orders the layers of a network; what
+    chance gives, and what the same networks score before training, stand beside. Exit code 0 whatever they say.
 
     \b
     Examples:
@@ -111,11 +118,17 @@ def probes(names, blindness, as_csv, as_json) -> None:
         lab check probes linear-cka debiased-cka ./my_probe.py
         lab check probes --blindness
         lab check probes linear-cka ./my_probe.py --blindness --csv
+        lab check probes debiased-cka rsa ./my_probe.py --groups
     """
-    if as_csv and (as_json or not blindness):
-        raise click.UsageError("--csv prints the table of --blindness, and not together with --json")
+    if blindness and groups:
+        raise click.UsageError("--blindness and --groups are two tables; ask for one at a time")
+    if as_csv and (as_json or not (blindness or groups)):
+        raise click.UsageError("--csv prints the table of --blindness or --groups, and not together with --json")
     if blindness:
         print_blindness(names, as_csv, as_json)
+        return
+    if groups:
+        print_groups(names, as_csv, as_json)
         return
     from lab.check_probe import check_probe
     from probes import PROBES
@@ -185,12 +198,21 @@ def print_blindness(names: tuple[str, ...], as_csv: bool, as_json: bool) -> None
     known = cases()
     found = table(measures, known, lambda name: click.echo(f"measuring {name}", err=True))
     if as_csv:
-        click.echo(found.to_csv(index=False, lineterminator="\n"), nl=False)
+        print_csv(found)
     elif as_json:
-        lines = found.astype(object).where(found.notna(), None).to_dict("records")
-        print_json({"rule": RULE, "cases": described(known), "measures": lines})
+        print_json({"rule": RULE, "cases": described(known), "measures": records(found)})
     else:
         print_marks(found, known)
+
+
+def print_csv(found) -> None:
+    """A data frame as CSV."""
+    click.echo(found.to_csv(index=False, lineterminator="\n"), nl=False)
+
+
+def records(found) -> list[dict[str, Any]]:
+    """The lines of a data frame for JSON, where what is missing is null."""
+    return found.astype(object).where(found.notna(), None).to_dict("records")
 
 
 def print_marks(found, known) -> None:
@@ -212,3 +234,67 @@ def print_marks(found, known) -> None:
         click.echo(
             f"{letter}  {case.name}: {case.about} (accuracies {first}, {second}; equal answers {case.agreement:.2f})"
         )
+
+
+def print_groups(names: tuple[str, ...], as_csv: bool, as_json: bool) -> None:
+    """The tables of measures and tests: scores with their intervals for people, every value for programs.
+
+    Raises:
+        UsageError: a measure that describes one network, or that runs networks.
+    """
+    from lab.blindness import pair_probes
+    from lab.device import prepare
+    from lab.groups import RULE, described, networks, table
+    from lab.measures import pair_probe_of
+
+    measures = [(name, pair_probe_of(name)[0]) for name in names] or pair_probes()
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    prepare("cpu")  # a network this small is trained faster than it is sent to an accelerator
+    shown = networks(say)
+    found = table(measures, shown, say)
+    if as_csv:
+        print_csv(found)
+    elif as_json:
+        print_json({"rule": RULE, "tests": described(shown), "measures": records(found)})
+    else:
+        print_scores(found, shown)
+
+
+SCORES = {
+    "auprc": "AUPRC of “same group” among all pairs of networks [95 % interval]: larger is better",
+    "violations": "violations: pairs in a group less alike than pairs across, near layers than far ones; smaller is better",
+}
+
+
+def print_scores(found, shown) -> None:
+    """A table for each score, a line per measure, a column per test with the untrained networks beside; then the tests."""
+    for score, title in SCORES.items():
+        mine = found[found["score"] == score]
+        by_chance = " or ".join(dict.fromkeys(f"{chance:.3f}" for chance in mine["chance"]))
+        click.echo(f"{title}; chance {by_chance}")
+        rows = []
+        for name, cells in mine.groupby("measure", sort=False):
+            rows.append([name])
+            for _, states in cells.groupby("test", sort=False):
+                rows[-1] += [score_text(cell) for cell in states.itertuples()]
+        print_table(["measure", *(head for test in mine["test"].unique() for head in (test, "untrained"))], rows)
+        click.echo()
+    for cell in found[found["reason"] != ""].drop_duplicates(["measure", "test", "reason"]).itertuples():
+        click.echo(f"? {cell.measure}, {cell.test}: {cell.reason}")
+    for one in shown:
+        accuracies = ", ".join(f"{accuracy:.2f}" for accuracy in one.accuracies)
+        about = f"{one.test.about} ({', '.join(f'{level:g}' for level in one.test.levels)})"
+        click.echo(
+            f"{one.test.name}: {one.test.about if one.test.layers else about}; {len(one.group)} networks; "
+            f"accuracy on the stimuli {accuracies}"
+        )
+
+
+def score_text(cell) -> str:
+    """`0.59 [0.50, 0.68]` of a trained group, `0.17` of an untrained one, `?` where there is none."""
+    if cell.reason:
+        return "?"
+    return f"{cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}]" if cell.state == "trained" else f"{cell.value:.2f}"
