@@ -81,17 +81,34 @@ def noised(x, y, level, rng):
     return np.clip(x + level * rng.standard_normal(x.shape, np.float32), 0.0, 1.0), y
 
 
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 TESTS = (
-    GroupTest("label noise", "share of the training images whose label is random", (0.0, 0.25, 0.5, 0.75, 1.0), mislabelled),
-    GroupTest("shortcut", "probability that a white square in the training images gives the label away; in the stimuli its "
-         "place is random", (0.0, 0.25, 0.5, 0.75, 1.0), shortcut,
-         seen=lambda x, rng: patched(x, rng.integers(0, 10, len(x))), first_seed=100),
-    GroupTest("augmentation", "standard deviation of the pixel noise on the training images, drawn anew in every epoch; the "
-         "stimuli have none", (0.0, 0.1, 0.2, 0.4, 0.8), noised, fresh=True, first_seed=200),
-    GroupTest("layers", f"{DEPTH} hidden layers of each network: the closer two are, the more alike (of any chain, an untrained "
-         "one too)", (0.0,),
-         lambda x, y, level, rng: (x, y), layers=True, first_seed=300),
-)  # fmt: skip
+    GroupTest("label noise", "share of the training images whose label is random", SHARES, mislabelled),
+    GroupTest(
+        "shortcut",
+        "probability that a white square in a training image gives its label away; in the stimuli its place is random",
+        SHARES,
+        shortcut,
+        seen=lambda x, rng: patched(x, rng.integers(0, 10, len(x))),
+        first_seed=100,
+    ),
+    GroupTest(
+        "augmentation",
+        "standard deviation of the pixel noise on the training images, anew in every epoch; the stimuli have none",
+        (0.0, 0.1, 0.2, 0.4, 0.8),
+        noised,
+        fresh=True,
+        first_seed=200,
+    ),
+    GroupTest(
+        "layers",
+        f"{DEPTH} hidden layers of each network: the closer two are, the more alike (of any chain, trained or not)",
+        (0.0,),
+        lambda x, y, level, rng: (x, y),
+        layers=True,
+        first_seed=300,
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)

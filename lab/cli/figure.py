@@ -111,7 +111,8 @@ def list_figures(as_json: bool) -> None:
     """What there is to draw, a line each."""
     from lab.figures import blindness, groups, layers, learning, similarity, spectrum
 
-    about = dict(zip(FIGURES, (f.ABOUT for f in (similarity, layers, learning, spectrum, blindness, groups)))
+    drawers = (similarity, layers, learning, spectrum, blindness, groups)
+    about = {name: drawer.ABOUT for name, drawer in zip(FIGURES, drawers, strict=True)}
     if as_json:
         print_json({"figures": [{"name": name, "about": text} for name, text in about.items()]})
     else:

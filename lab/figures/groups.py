@@ -98,7 +98,7 @@ def _caption(table: pd.DataFrame, shown: Sequence[Shown]) -> str:
     return sentences(
         [
             "Measures that compare two networks (rows) on networks trained in groups (panels): bp on "
-            f"{TRAIN} MNIST images, {EPOCHS} epochs, {SEEDS} seeds in a group, every network with a seed of its own, last "
+            f"{TRAIN} MNIST images, {EPOCHS} epochs, {SEEDS} networks in a group, each with a seed of its own; last "
             f"hidden layer, n = {STIMULI} test images. Filled: trained, with 95 % intervals (delete-one-network "
             "jackknife within groups). Hollow: the same networks before training, the control.",
             *(_about(one, chances[one.test.name]) for one in shown),
