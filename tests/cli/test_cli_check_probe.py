@@ -125,19 +125,19 @@ def test_blindness_is_told_in_marks_values_and_csv(here, ask, answer):
     words = ("check", "probes", "linear-cka", "./mine.py", "--blindness")
     done = ask(*words)
     head, first, second = done.stdout.splitlines()[:3]
-    assert head.split() == ["measure", *"abcdefghijklmn", "blind", "alarms"]
+    assert head.split() == ["measure", *"abcdefghijklmnopq", "blind", "alarms"]
     assert first.split()[:4] == ["linear-cka", "-", "-", "-"]
-    assert first.split()[10:12] == ["+", "+"]
+    assert first.split()[13:15] == ["+", "+"]
     assert second.split()[:2] == ["./mine.py", "-"]
     assert "a  rotated: hidden layer turned by a random rotation; the next layer is kept" in done.stdout
     found = answer(*words)
-    assert len(found["cases"]) == 14
-    assert len(found["measures"]) == 28
+    assert len(found["cases"]) == 17
+    assert len(found["measures"]) == 34
     by_case = {one["case"]: one for one in found["measures"] if one["measure"] == "linear-cka"}
     assert by_case["rotated"]["verdict"] == "blind"
     assert by_case["rotated"]["value"] == pytest.approx(1.0)
     csv = ask(*words, "--csv").stdout.splitlines()
-    assert len(csv) == 29
+    assert len(csv) == 35
     assert csv[0].startswith("measure,kind,case,group,different,null,value,identical,unrelated,position,verdict")
 
 
@@ -145,7 +145,7 @@ def test_blindness_is_told_in_marks_values_and_csv(here, ask, answer):
     ("words", "said"),
     [
         (("participation-ratio", "--blindness"), "describes one network"),
-        (("linear-cka", "--csv"), "--csv prints the table of --blindness"),
+        (("linear-cka", "--csv"), "--csv prints the table of --blindness or --groups"),
     ],
 )
 def test_what_has_no_blindness_table_is_refused(here, refuse, words, said):

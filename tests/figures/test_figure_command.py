@@ -87,16 +87,17 @@ def test_blindness_is_drawn_from_its_own_networks(asked, tmp_path, monkeypatch, 
     result = call("blindness", "--style", style)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "blindness.csv")
-    assert len(table) == 3 * 14
+    assert len(table) == 3 * 17
     note = json.loads((tmp_path / "blindness.json").read_text())
     assert (note["runs"], note["rule"]) == ([], lab.blindness.RULE)
     assert "rotated: hidden layer turned" in note["caption"]
-    assert "Hatched: 14 undefined" in note["caption"]
+    assert "Hatched: 17 undefined" in note["caption"]
 
 
 def test_positions_are_cut_and_not_rounded():
     shown = blindness.shown
-    assert [shown(p) for p in (1.0, 0.9999, 0.899, 0.1, 0.001, -0.2)] == ["1", ".99", ".89", ".10", "0", "0"]
+    places = (13.0, 1.0, 0.9999, 0.899, 0.1, 0.001, -0.2)
+    assert [shown(p) for p in places] == ["1", "1", ".99", ".89", ".10", "0", "0"]
 
 
 def test_options_reach_the_comparison(asked, tmp_path):
