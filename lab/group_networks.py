@@ -55,6 +55,11 @@ class GroupTest:
         """Widths of the hidden layers."""
         return (WIDTH,) * (DEPTH if self.layers else 2)
 
+    @property
+    def networks(self) -> int:
+        """How many, over all groups."""
+        return SEEDS * len(self.levels)
+
 
 def mislabelled(x, y, level, rng):
     """Labels of a share of the images drawn anew; those of a smaller share are among those of a larger one."""

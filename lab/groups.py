@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.group_networks import EPOCHS, RESI, SEEDS, STIMULI, TRAIN, Shown
+from lab.group_networks import EPOCHS, RESI, STIMULI, TRAIN, Shown
 from probes import PairProbe, ProbeError, Undefined
 from probes.all_pairs import all_pairs
 from probes.intervals import grouped_jackknife
@@ -183,7 +183,7 @@ def networks(say: Callable[[str], None] = lambda line: None) -> list[Shown]:
 
     dataset, shown = load(DATA), []
     for test in TESTS:
-        say(f"training {len(test.levels) * SEEDS} networks: {test.name}")
+        say(f"training {test.networks} networks: {test.name}")
         shown.append(train(test, dataset))
     return shown
 
@@ -198,7 +198,7 @@ def described(shown: Iterable[Shown]) -> list[dict[str, Any]]:
             "levels": list(one.test.levels),
             "accuracies": list(one.accuracies),
             "networks": len(one.group),
-            "seeds": SEEDS,
+            "seeds": len(one.group) // len(one.test.levels),
             "hidden": list(one.test.arch),
             "training_images": TRAIN,
             "epochs": EPOCHS,

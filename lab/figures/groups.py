@@ -46,14 +46,14 @@ def _drawn(table: pd.DataFrame, score: dict[str, str], style: Style):
     room = 0.78 * (style.height_in or style.max_height_in)  # the rest is for titles, axes and the legend
     row_in = min(row_in, room / len(names))
     small = min(style.small_pt, row_in * 72 / LINE * 1.2)
-    figure = new_figure(style, (len(names) + 1) * row_in + 6 * style.font_pt / 72)
+    figure = new_figure(style, (max(len(names), 6) + 1) * row_in + 6 * style.font_pt / 72)
     axes = figure.subplots(1, len(score), sharey=True, squeeze=False)[0]
     down = {name: i for i, name in enumerate(names)}
+    narrow = max(text_width_in(test, style.font_pt) for test in score) > (style.width_in - 1.5) / len(score)
     for ax, (test, what) in zip(axes, score.items(), strict=True):
         for cell in table[table["test"] == test].itertuples():
             _dot(ax, down[cell.measure], cell, style)
         ax.axvline(table.loc[table["test"] == test, "chance"].iloc[0], color="black", ls="--", lw=style.thin_pt)
-        narrow = text_width_in(test, style.font_pt) > (style.width_in - 1.5) / len(score)
         ax.set_title(test.replace(" ", "\n") if narrow else test, size=small if narrow else style.font_pt)
         ax.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.5, -0.5), xlabel=LABELS[what])
         ax.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
