@@ -151,9 +151,10 @@ def few(monkeypatch):
     shown, train = [], lab.groups.networks
     monkeypatch.setattr(lab.groups, "networks", lambda say: shown or shown.extend(train(say)) or shown)
 
-    kept = (made.TESTS[1], made.TESTS[3])
-    monkeypatch.setattr(made, "TESTS", tuple(replace(t, levels=t.levels[:2]) for t in kept))
-    for name, value in {"SEEDS": 3, "TRAIN": 100, "EPOCHS": 1, "STIMULI": 40, "WIDTH": 6, "DEPTH": 3}.items():
+    kept = (made.TESTS[0], made.TESTS[3])
+    monkeypatch.setattr(made, "TESTS", tuple(replace(test, levels=test.levels[:2]) for test in kept))
+    monkeypatch.setattr(made.GroupTest, "arch", (6, 6, 6))  # one network for both, so that it is compiled once
+    for name, value in {"DATA": "tiny", "SEEDS": 3, "TRAIN": 100, "EPOCHS": 1, "STIMULI": 40}.items():
         monkeypatch.setattr(made, name, value)
 
 
@@ -162,17 +163,17 @@ def test_groups_are_told_in_tables_values_and_csv(here, few, ask, answer):
     done = ask(*words)
     title, head, first, second, *_ = done.stdout.splitlines()
     assert title.endswith("chance 0.400")  # 6 of 15 pairs of two groups of three networks
-    assert head.split() == ["measure", "shortcut", "untrained"]
+    assert head.split() == ["measure", "label", "noise", "untrained"]
     assert re.fullmatch(r"linear-cka +\d\.\d\d \[\d\.\d\d, \d\.\d\d\]  \d\.\d\d", first)
     assert second.startswith("./mine.py")
     assert re.search(r"^violations.*chance 0.500$", done.stdout, re.MULTILINE)
-    assert re.search(r"^shortcut: .*\(0, 0.25\); 6 networks; accuracy", done.stdout, re.MULTILINE)
-    assert "training 6 networks: shortcut\n" in done.stderr
+    assert re.search(r"^label noise: .*\(0, 0.25\); 6 networks; accuracy", done.stdout, re.MULTILINE)
+    assert "training 6 networks: label noise\n" in done.stderr
     found = answer(*words)
-    assert [one["test"] for one in found["tests"]] == ["shortcut", "layers"]
+    assert [one["test"] for one in found["tests"]] == ["label noise", "layers"]
     lines = {(one["measure"], one["test"], one["score"], one["state"]): one for one in found["measures"]}
     assert len(lines) == len(found["measures"]) == 2 * (2 * 2 + 2)
-    one = lines["linear-cka", "shortcut", "auprc", "trained"]
+    one = lines["linear-cka", "label noise", "auprc", "trained"]
     assert (one["chance"], one["networks"], one["pairs"], one["reason"]) == (6 / 15, 6, 15, "")
     assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
     csv = ask(*words, "--csv").stdout.splitlines()
