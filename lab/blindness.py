@@ -45,12 +45,14 @@ class Measure:
         kind: "pair" (of their representations) or "functional" (of what they do).
         place: case -> (value, value of the first beside itself, order -> value with permuted stimuli of the second).
         paired: whether the order of stimuli matters to it.
+        direction: "similarity" where larger is more alike, else "distance".
     """
 
     name: str
     kind: str
     place: Callable[[Case], tuple[Any, Any, Callable[[np.ndarray], Any]]]
     paired: bool = True
+    direction: str = "similarity"
 
 
 def pair_measure(probe: PairProbe, name: str | None = None) -> Measure:
@@ -60,27 +62,35 @@ def pair_measure(probe: PairProbe, name: str | None = None) -> Measure:
         pa, pb = probe.prepare(case.a), probe.prepare(case.b)
         return probe.value(pa, pb), probe.value(pa, pa), lambda order: probe.value(pa, probe.permute(pb, order))
 
-    return Measure(name or probe.info.name, "pair", place, probe.info.paired)
+    return Measure(name or probe.info.name, "pair", place, probe.info.paired, probe.info.direction)
+
+
+def pair_probes() -> list[tuple[str, PairProbe]]:
+    """Every pair probe of the table by its name, in settings that take part here."""
+    from lab.callstring import build
+
+    made = [(name, build(QUICK.get(name, name), PROBES, "NAME")[0]) for name in PROBES]
+    return [(name, probe) for name, probe in made if isinstance(probe, PairProbe)]
 
 
 def default_measures() -> list[Measure]:
     """Every pair probe of the table whose rows are paired, and the functional ones that need no training."""
-    from lab.callstring import build
-
-    made = [(name, build(QUICK.get(name, name), PROBES, "NAME")[0]) for name in PROBES]
-    pairs = [(name, probe) for name, probe in made if isinstance(probe, PairProbe) and probe.info.paired]
-    return [pair_measure(probe, name) for name, probe in pairs] + functional_measures()
+    pairs = [pair_measure(probe, name) for name, probe in pair_probes() if probe.info.paired]
+    return pairs + functional_measures()
 
 
 def functional_measures() -> list[Measure]:
-    """What the two do: equal answers, and the first network's next layer on the second's representation."""
-    from lab.blindness_networks import head_on, same_answers
+    """What the two do: equal answers, and the first network's next layer on the second's representation, or back."""
+    from lab.blindness_networks import head_on, same_answers, stitch
 
     return [
         Measure("agreement", "functional", same_answers),
         Measure("head-swap: as it is", "functional", head_on("raw")),
         Measure("head-swap: rotated", "functional", head_on("value")),
-        Measure("head-swap: affine map", "functional", head_on("affine")),
+        Measure("stitch: match", "functional", stitch("match")),
+        Measure("stitch: match, back", "functional", stitch("match", back=True)),
+        Measure("stitch: task loss", "functional", stitch("task")),
+        Measure("stitch: task loss, back", "functional", stitch("task", back=True)),
     ]
 
 
@@ -110,9 +120,10 @@ def examine(measure: Measure, case: Case) -> dict[str, Any]:
             return {**cell, "reason": found.reason}
     unrelated, spread = float(np.mean(null)), float(np.std(null, ddof=1))
     cell |= {"value": float(value), "identical": float(identical), "unrelated": unrelated}
-    if not abs(identical - unrelated) > max(CLEAR * spread, 1e-9):
+    apart = identical - unrelated
+    if not (apart if measure.direction == "similarity" else -apart) > max(CLEAR * spread, 1e-9):
         return {**cell, "reason": "identical and unrelated representations cannot be told apart"}
-    position = (value - unrelated) / (identical - unrelated)
+    position = (value - unrelated) / apart
     return {**cell, "position": float(position), "verdict": VERDICTS[case.different, bool(position < SAME)]}
 
 

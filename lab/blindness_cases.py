@@ -1,7 +1,7 @@
 """Pairs of networks of which everything is known: same or different in function, in geometry, beyond the class labels.
 
-Small networks with a closed-form readout, on synthetic stimuli, built so that measures of similarity go wrong in the
-ways that were published. Seeds are fixed; nothing is trained by gradient.
+Small networks on synthetic stimuli, most with random hidden weights and a closed-form readout, built so that measures
+of similarity go wrong in the ways that were published. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ import numpy as np
 N, CLASSES = 240, 4
 FEW = 2  # stimuli that are outliers
 RIDGE = 1e-2
+STEPS, RATE = 1000, 0.02  # of gradient descent
 GEOMETRY, CLASSES_ALONE, LITTLE, CONTROLS = "same geometry", "same classes", "little shared", "same function"
+FRONTS = "stitched fronts"
 """Kinds of cases: geometry (nearly) the same and the function not; the classes shared, and nothing inside them; nothing
-shared but one direction or a few stimuli; and the controls, whose function is exactly the same."""
+shared but one direction or a few stimuli; a trained network and what should not pass for one before its readout; and
+the controls, whose function is exactly the same."""
 
 LENC = "Lenc, Vedaldi 2015, arXiv 1411.5908"
+BANSAL = "Bansal, Nakkiran, Barak 2021, arXiv 2106.07682"
 DINH = "Dinh, Pascanu, Bengio, Bengio 2017, arXiv 1703.04933"
 DING = "Ding, Denain, Steinhardt 2021, arXiv 2108.01661"
 DAVARI = "Davari, Horoi, Natik, Lajoie, Wolf, Belilovsky 2023, arXiv 2210.16156"
@@ -102,7 +106,7 @@ def rectified(x: np.ndarray, d: int, rng: np.random.Generator) -> np.ndarray:
 
 def cases() -> tuple[Case, ...]:
     """All of them, differences first, then controls; a function of nothing."""
-    return (*_same_geometry(), *_same_classes(), *_carried_by_little(), *_controls())
+    return (*_same_geometry(), *_same_classes(), *_carried_by_little(), *_fronts(), *_controls())
 
 
 def _network(seed: int, d: int = 140) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -190,6 +194,39 @@ def _carried_by_little() -> list[Case]:
              less_a, less_b, readout(less_a, y), readout(less_b, z), y, y, True, False, False, False, LITTLE),
         Case("outliers", "networks for unrelated tasks; two stimuli are 100 times as long in both", DAVARI,
              loud_a, loud_b, readout(a, y), readout(b, z), y, y, True, False, False, False, LITTLE),
+    ]  # fmt: skip
+
+
+def descended(x: np.ndarray, y: np.ndarray, d: int, rng: np.random.Generator, steps: int):
+    """Hidden layer and readout of a network of d rectified units after so many steps of gradient descent on y."""
+    V = np.sqrt(2 / x.shape[1]) * rng.standard_normal((x.shape[1], d))
+    W = rng.standard_normal((d, CLASSES)) / np.sqrt(d)
+    for _ in range(steps):
+        h = np.maximum(x @ V, 0.0)
+        odds = np.exp(h @ W - (h @ W).max(1, keepdims=True))
+        error = (odds / odds.sum(1, keepdims=True) - np.eye(CLASSES)[y]) / len(y)
+        V, W = V - RATE * x.T @ (error @ W.T * (h > 0)), W - RATE * h.T @ error
+    return np.maximum(x @ V, 0.0), W
+
+
+def _fronts() -> list[Case]:
+    """A trained network, and fronts that a stitch may join to its readout although they share little with it."""
+    from probes.stitching import clustered_noise  # loads JAX
+
+    rng = np.random.default_rng(5)
+    d = 64
+    x, y = stimuli(rng)
+    h, W = descended(x, y, d, rng, STEPS)
+    fresh, fresh_W = descended(x, y, d, rng, 0)
+    misled, misled_W = descended(x, rng.permutation(y), d, rng, STEPS)
+    noise = clustered_noise(y, d, 0)
+    return [
+        Case("untrained", "a trained network, and another one before training", BANSAL,
+             h, fresh, W, fresh_W, y, y, True, False, False, True, FRONTS),
+        Case("random labels", "a trained network, and another one trained on labels that were shuffled", "",
+             h, misled, W, misled_W, y, y, True, False, False, True, FRONTS),
+        Case("clusters", "a trained network, and noise around a random centre for each class", SMITH,
+             h, noise, W, readout(noise, y), y, y, True, True, False, False, FRONTS),
     ]  # fmt: skip
 
 

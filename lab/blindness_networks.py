@@ -60,6 +60,30 @@ def _swapped(case: Case, order: tuple[int, ...] | None) -> Any:
     return FUNCTIONAL["head-swap"]().value(task, network(front, case.readout_b), a)
 
 
+STEPS = 10  # of a map trained by task loss, from the direct match
+
+
+def stitch(by: str, back: bool = False) -> Callable[[Case], tuple[Any, Any, Callable[[np.ndarray], Any]]]:
+    """Accuracy, relative to its own, of the first's readout behind the second's layer and an affine map; or back.
+
+    The map is fitted to the first's layer (by="match") or trained on the labels (by="task"). Back: the second's readout
+    behind the first's layer. The control "identity", a network before itself, is the upper anchor of every case.
+    """
+    probe = FUNCTIONAL["stitching"](by=by, steps=STEPS, controls=False)
+
+    def place(case: Case):
+        task = Task(case.y, np.arange(len(case.y), dtype=float)[:, None])
+        ends = (case.b, case.readout_b), (case.a, case.readout_a)
+        (front, head), host = ends[back], network(*ends[not back])
+
+        def before(h: np.ndarray, W: np.ndarray) -> Any:
+            return headline(probe.value(task, network(h, W), host))
+
+        return before(front, head), before(*ends[not back]), lambda order: before(front[order], head)
+
+    return place
+
+
 def head_on(part: str) -> Callable[[Case], tuple[Any, Any, Callable[[np.ndarray], Any]]]:
     """Accuracy, relative to its own, of the first's readout on the second's layer, by the map that joins them."""
 

@@ -158,22 +158,24 @@ def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, 
         return jackknife(lambda kept: mean_between(S[np.ix_(kept, kept)], which), range(len(S)), level)
     if same_seed not in (None, "include"):
         raise ProbeError(f"same_seed={same_seed!r} has no meaning for groups that are not paired by seed.")
-    return two_way_jackknife(lambda a, b: mean_between(S[np.ix_(a, b)], "include"), *S.shape, level)
+    return grouped_jackknife(lambda a, b: mean_between(S[np.ix_(a, b)], "include"), S.shape, level)
 
 
-def two_way_jackknife(
-    statistic: Callable[[list, list], Any], m_a: int, m_b: int, level: float | int = 0.95
-) -> Interval:
-    """Interval of a statistic of two independent groups: variance = jackknife over a's seeds + over b's seeds."""
+def grouped_jackknife(statistic: Callable[..., Any], sizes: Sequence[int], level: float | int = 0.95) -> Interval:
+    """Interval of a statistic of independent groups: variance = sum over groups of the jackknife over its own seeds.
+
+    statistic takes one list of kept seeds for each group. t has one degree of freedom less than the smallest group.
+    """
     _check_level(level)
-    a, b = list(range(m_a)), list(range(m_b))
-    se_a = jackknife_se(lambda kept: statistic(kept, b), a)
-    se_b = jackknife_se(lambda kept: statistic(a, kept), b)
-    m = min(m_a, m_b)
-    method = f"two-way delete-one-seed jackknife, t with {m - 1} df"
-    undefined = next((se for se in (se_a, se_b) if isinstance(se, Undefined)), None)
-    se = undefined or math.hypot(se_a, se_b)
-    return _interval(statistic(a, b), se, m, level, method)
+    whole = [list(range(m)) for m in sizes]
+    errors = [
+        jackknife_se(lambda kept, g=g: statistic(*whole[:g], kept, *whole[g + 1 :]), seeds)
+        for g, seeds in enumerate(whole)
+    ]
+    m = min(sizes)
+    method = f"delete-one-seed jackknife in each of {len(whole)} groups, t with {m - 1} df"
+    undefined = next((se for se in errors if isinstance(se, Undefined)), None)
+    return _interval(statistic(*whole), undefined or math.hypot(*errors), m, level, method)
 
 
 def contrast(
@@ -218,4 +220,4 @@ def contrast_interval(
 
     if paired:
         return jackknife(lambda kept: of(kept, kept, "exclude"), range(len(aa)), level)
-    return two_way_jackknife(lambda a, b: of(a, b, "include"), len(aa), len(bb), level)
+    return grouped_jackknife(lambda a, b: of(a, b, "include"), (len(aa), len(bb)), level)

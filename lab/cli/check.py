@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.cli.options import json_option, print_json, print_table
+from lab.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
     from lab.checking import Finding
@@ -25,6 +25,7 @@ def check() -> None:
         lab check rule fa
         lab check probe ./my_probe.py
         lab check probes linear-cka mutual-knn
+        lab check probes linear-cka mutual-knn --groups
     """
 
 
@@ -93,17 +94,23 @@ def probe(name, as_json) -> None:
         sys.exit(1)
 
 
-@check.command(short_help="Check many measures, or what they are blind to.")
+@check.command(short_help="Check many measures, what they are blind to, or which groups they find.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--blindness", is_flag=True, help="Pairs of networks whose truth is known: which differences are seen?")
-@click.option("--csv", "as_csv", is_flag=True, help="With --blindness: print every value as CSV.")
+@click.option("--groups", is_flag=True, help="Networks trained in groups: are those of one group found to be alike?")
+@click.option("--csv", "as_csv", is_flag=True, help="With --blindness or --groups: print every value as CSV.")
 @json_option
-def probes(names, blindness, as_csv, as_json) -> None:
+def probes(names, blindness, groups, as_csv, as_json) -> None:
     """Check probes of `lab probes` or your own files; all of the lab by default, ten seconds for each pair probe.
 
     With --blindness, small networks are built so that measures go wrong in known ways: the same geometry with another
     function, the same classes and nothing else, one direction or two stimuli that carry everything; and controls whose
     function is exactly the same. The table says which measure sees which difference; exit code 0 whatever it says.
+
+    With --groups, groups of small networks are trained on MNIST, which takes a minute or two: with more or less random
+    labels, a shortcut that gives the label away more or less often, more or less noise on the images. The tables say
+    how well a measure tells pairs of one group from other pairs, and whether it orders the layers of a network; what
+    chance gives, and what the same networks score before training, stand beside. Exit code 0 whatever they say.
 
     \b
     Examples:
@@ -111,11 +118,16 @@ def probes(names, blindness, as_csv, as_json) -> None:
         lab check probes linear-cka debiased-cka ./my_probe.py
         lab check probes --blindness
         lab check probes linear-cka ./my_probe.py --blindness --csv
+        lab check probes debiased-cka rsa ./my_probe.py --groups
     """
-    if as_csv and (as_json or not blindness):
-        raise click.UsageError("--csv prints the table of --blindness, and not together with --json")
-    if blindness:
-        print_blindness(names, as_csv, as_json)
+    if blindness and groups:
+        raise click.UsageError("--blindness and --groups are two tables; ask for one at a time")
+    if as_csv and (as_json or not (blindness or groups)):
+        raise click.UsageError("--csv prints the table of --blindness or --groups, and not together with --json")
+    if blindness or groups:
+        from lab.cli.check_tables import print_blindness, print_groups
+
+        (print_blindness if blindness else print_groups)(names, as_csv, as_json)
         return
     from lab.check_probe import check_probe
     from probes import PROBES
@@ -161,54 +173,3 @@ def failures(label: str, findings: list[Finding]) -> int:
     if failed:
         click.echo(f"{label}: {failed} of {len(findings)} checks failed", err=True)
     return failed
-
-
-MARKS = {"sees": "+", "holds": "+", "blind": "-", "alarm": "!", "undefined": "?"}
-
-
-def print_blindness(names: tuple[str, ...], as_csv: bool, as_json: bool) -> None:
-    """The table of measures and cases: marks for people, every value for programs.
-
-    Raises:
-        UsageError: a measure that describes one network.
-    """
-    from lab.blindness import RULE, default_measures, described, pair_measure, table
-    from lab.blindness_cases import cases
-    from lab.measures import pair_probe_of
-
-    measures = [pair_measure(pair_probe_of(name)[0], name) for name in names]
-    if not names:
-        from lab.device import prepare
-
-        prepare("cpu")  # functional measures run networks
-        measures = default_measures()
-    known = cases()
-    found = table(measures, known, lambda name: click.echo(f"measuring {name}", err=True))
-    if as_csv:
-        click.echo(found.to_csv(index=False, lineterminator="\n"), nl=False)
-    elif as_json:
-        lines = found.astype(object).where(found.notna(), None).to_dict("records")
-        print_json({"rule": RULE, "cases": described(known), "measures": lines})
-    else:
-        print_marks(found, known)
-
-
-def print_marks(found, known) -> None:
-    """A line per measure, a letter per case; the letters and the marks explained below."""
-    letters = "abcdefghijklmnopqrstuvwxyz"[: len(known)]
-    different = sum(case.different for case in known)
-    rows = []
-    for name, cells in found.groupby("measure", sort=False):
-        verdicts = list(cells["verdict"])
-        count = [str(verdicts.count("blind")), str(verdicts.count("alarm"))]
-        rows.append([name, *(MARKS[verdict] for verdict in verdicts), *count])
-    print_table(["measure", *letters, "blind", "alarms"], rows, right={"blind", "alarms"})
-    click.echo(
-        "\n+ right; - blind: says the same, and they differ; ! alarm: says different, and the function is the same;"
-    )
-    click.echo(f"? undefined. Differences {letters[0]} to {letters[different - 1]}, controls after them.\n")
-    for letter, case in zip(letters, known, strict=True):
-        first, second = (format(accuracy, ".2f") for accuracy in case.accuracies)
-        click.echo(
-            f"{letter}  {case.name}: {case.about} (accuracies {first}, {second}; equal answers {case.agreement:.2f})"
-        )

@@ -20,6 +20,7 @@ TAKES = {
     "learning": {"layer"},
     "spectrum": {"stimuli", "layer"},
     "blindness": set(),
+    "groups": set(),
 }
 """Figure -> the options that change it; another one, given, would be ignored, so it is refused."""
 NAMES = {"layer": "layers"}
@@ -59,10 +60,10 @@ def figure(
 ) -> None:
     """Draw a figure from stored runs, in the size and type of a venue.
 
-    RUN is an id, a part of one, or the name of a rule. Nothing is trained. Beside the figure stand its table (.csv)
+    RUN is an id, a part of one, or the name of a rule; none is trained. Beside the figure stand its table (.csv)
     and its origin (.json: runs, command, versions, caption); the caption, printed, says how many stimuli, seeds and
-    permutations, what the intervals are over, and what is undefined. `blindness` takes no runs: it draws the table of
-    `lab check probes --blindness`. Without NAME, or with `list`, the figures there are.
+    permutations, what the intervals are over, and what is undefined. `blindness` and `groups` take no runs: they draw
+    the tables of `lab check probes --blindness` and `--groups`. Without NAME, or with `list`, the figures there are.
 
     \b
     Examples:
@@ -108,9 +109,10 @@ def figure(
 
 def list_figures(as_json: bool) -> None:
     """What there is to draw, a line each."""
-    from lab.figures import blindness, layers, learning, similarity, spectrum
+    from lab.figures import blindness, groups, layers, learning, similarity, spectrum
 
-    about = dict(zip(FIGURES, (f.ABOUT for f in (similarity, layers, learning, spectrum, blindness)), strict=True))
+    drawers = (similarity, layers, learning, spectrum, blindness, groups)
+    about = {name: drawer.ABOUT for name, drawer in zip(FIGURES, drawers, strict=True)}
     if as_json:
         print_json({"figures": [{"name": name, "about": text} for name, text in about.items()]})
     else:

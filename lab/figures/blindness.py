@@ -48,8 +48,8 @@ def places(groups: Sequence[str]) -> list[float]:
 
 
 def shown(position: float) -> str:
-    """`.93`, cut and not rounded, so that .899 does not read as .90; 0 and 1 bare, 0 for what lies below."""
-    text = f"{math.floor(100 * max(position, 0.0) + 1e-6) / 100:.2f}"
+    """`.93`, cut and not rounded, so that .899 does not read as .90; 0 and 1 bare, also for what lies beyond them."""
+    text = f"{math.floor(100 * min(max(position, 0.0), 1.0) + 1e-6) / 100:.2f}"
     return {"0.00": "0", "1.00": "1"}.get(text, text.lstrip("0"))
 
 
@@ -132,10 +132,13 @@ def _caption(table: pd.DataFrame, known: Sequence[Case]) -> str:
     return sentences(
         [
             "Measures that compare two networks (rows; below the gap those of function) on pairs of small synthetic "
-            f"networks (columns; n = {listed(n)} stimuli, one pair each, one seed, nothing is trained). A number is "
+            f"networks (columns; n = {listed(n)} stimuli, one pair each, one seed). A number is "
             "the place of the value between two anchors on the same data: 1 is the first network beside itself, 0 the "
             f"mean over K = {DRAWS} permutations of the second's stimuli (inside classes for “cues | class”); "
-            "what lies below is shown as 0.",
+            "what lies below or above is shown as 0 or 1.",
+            "Stitch: accuracy of the first's readout behind the second's layer and an affine map, fitted to the "
+            "first's layer (match) or trained on the labels (task loss); back: of the second's readout behind the "
+            "first's layer. The 1 is then the identity control.",
             f"From {SAME} on a pair reads as the same. Orange: blind, it reads as the same, and the two differ. Blue: "
             "alarm, it reads as different, and all answers are the same; a measure of geometry is not wrong by that.",
             *(f"{case.name}: {case.about} (accuracies {case.accuracies[0]:.2f} and {case.accuracies[1]:.2f}, equal "

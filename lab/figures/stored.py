@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # what draws and what measures is imported only once there is
     from lab.figures.style import Style
     from runs import RunFolder, Store
 
-FIGURES = ("similarity", "layers", "learning", "spectrum", "blindness")
+FIGURES = ("similarity", "layers", "learning", "spectrum", "blindness", "groups")
 """The figures there are, in the order in which they are listed."""
 
 
@@ -33,6 +33,13 @@ def draw(
 
         known = cases()
         return blindness.draw(table(default_measures(), known, say), known, style), {"rule": RULE}
+    if name == "groups":
+        from lab.blindness import pair_probes
+        from lab.figures import groups
+        from lab.groups import RULE, networks, table
+
+        shown = networks(say)
+        return groups.draw(table(pair_probes(), shown, say), shown, style), {"rule": RULE}
     if name in ("similarity", "layers"):
         from lab.comparison import Plan, compare_runs
         from lab.figures import layers, similarity

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,28 +126,70 @@ def test_blindness_is_told_in_marks_values_and_csv(here, ask, answer):
     words = ("check", "probes", "linear-cka", "./mine.py", "--blindness")
     done = ask(*words)
     head, first, second = done.stdout.splitlines()[:3]
-    assert head.split() == ["measure", *"abcdefghijklmn", "blind", "alarms"]
+    assert head.split() == ["measure", *"abcdefghijklmnopq", "blind", "alarms"]
     assert first.split()[:4] == ["linear-cka", "-", "-", "-"]
-    assert first.split()[10:12] == ["+", "+"]
+    assert first.split()[13:15] == ["+", "+"]
     assert second.split()[:2] == ["./mine.py", "-"]
     assert "a  rotated: hidden layer turned by a random rotation; the next layer is kept" in done.stdout
     found = answer(*words)
-    assert len(found["cases"]) == 14
-    assert len(found["measures"]) == 28
+    assert len(found["cases"]) == 17
+    assert len(found["measures"]) == 34
     by_case = {one["case"]: one for one in found["measures"] if one["measure"] == "linear-cka"}
     assert by_case["rotated"]["verdict"] == "blind"
     assert by_case["rotated"]["value"] == pytest.approx(1.0)
     csv = ask(*words, "--csv").stdout.splitlines()
-    assert len(csv) == 29
+    assert len(csv) == 35
     assert csv[0].startswith("measure,kind,case,group,different,null,value,identical,unrelated,position,verdict")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two of the tests on groups, with networks that train in a second, and only once."""
+    import lab.group_networks as made
+    import lab.groups
+
+    shown, train = [], lab.groups.networks
+    monkeypatch.setattr(lab.groups, "networks", lambda say: shown or shown.extend(train(say)) or shown)
+
+    kept = (made.TESTS[0], made.TESTS[3])
+    monkeypatch.setattr(made, "TESTS", tuple(replace(test, levels=test.levels[:2]) for test in kept))
+    monkeypatch.setattr(made.GroupTest, "arch", (6, 6, 6))  # one network for both, so that it is compiled once
+    for name, value in {"DATA": "tiny", "SEEDS": 3, "TRAIN": 100, "EPOCHS": 1, "STIMULI": 40}.items():
+        monkeypatch.setattr(made, name, value)
+
+
+def test_groups_are_told_in_tables_values_and_csv(here, few, ask, answer):
+    words = ("check", "probes", "linear-cka", "./mine.py", "--groups")
+    done = ask(*words)
+    title, head, first, second, *_ = done.stdout.splitlines()
+    assert title.endswith("chance 0.400")  # 6 of 15 pairs of two groups of three networks
+    assert head.split() == ["measure", "label", "noise", "untrained"]
+    assert re.fullmatch(r"linear-cka +\d\.\d\d \[\d\.\d\d, \d\.\d\d\]  \d\.\d\d", first)
+    assert second.startswith("./mine.py")
+    assert re.search(r"^violations.*chance 0.500$", done.stdout, re.MULTILINE)
+    assert re.search(r"^label noise: .*\(0, 0.25\); 6 networks; accuracy", done.stdout, re.MULTILINE)
+    assert "training 6 networks: label noise\n" in done.stderr
+    found = answer(*words)
+    assert [one["test"] for one in found["tests"]] == ["label noise", "layers"]
+    lines = {(one["measure"], one["test"], one["score"], one["state"]): one for one in found["measures"]}
+    assert len(lines) == len(found["measures"]) == 2 * (2 * 2 + 2)
+    one = lines["linear-cka", "label noise", "auprc", "trained"]
+    assert (one["chance"], one["networks"], one["pairs"], one["reason"]) == (6 / 15, 6, 15, "")
+    assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
+    csv = ask(*words, "--csv").stdout.splitlines()
+    assert csv[0] == "measure,test,score,state,value,low,high,chance,networks,pairs,reason"
+    assert len(csv) == 13
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("participation-ratio", "--blindness"), "describes one network"),
-        (("linear-cka", "--csv"), "--csv prints the table of --blindness"),
+        (("participation-ratio", "--groups"), "describes one network"),
+        (("agreement", "--groups"), "compares networks and not their representations"),
+        (("linear-cka", "--groups", "--blindness"), "ask for one at a time"),
+        (("linear-cka", "--csv"), "--csv prints the table of --blindness or --groups"),
     ],
 )
-def test_what_has_no_blindness_table_is_refused(here, refuse, words, said):
+def test_what_has_no_such_table_is_refused(here, refuse, words, said):
     assert said in refuse(2, "check", "probes", *words)

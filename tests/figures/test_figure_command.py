@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from tables import comparison, metrics, spectra
 import lab.cli.figure as command
 from lab.cli import main
 from lab.cli.figure import FIGURES, STYLE_NAMES, TAKES
-from lab.figures import blindness
+from lab.figures import blindness, groups
 
 
 class Folder:
@@ -87,16 +88,54 @@ def test_blindness_is_drawn_from_its_own_networks(asked, tmp_path, monkeypatch, 
     result = call("blindness", "--style", style)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "blindness.csv")
-    assert len(table) == 3 * 14
+    assert len(table) == 3 * 17
     note = json.loads((tmp_path / "blindness.json").read_text())
     assert (note["runs"], note["rule"]) == ([], lab.blindness.RULE)
     assert "rotated: hidden layer turned" in note["caption"]
-    assert "Hatched: 14 undefined" in note["caption"]
+    assert "Hatched: 17 undefined" in note["caption"]
+
+
+@pytest.mark.parametrize("style", STYLE_NAMES)
+def test_groups_are_drawn_with_their_control_and_chance(asked, tmp_path, monkeypatch, style):
+    import lab.blindness
+    import lab.groups
+    from lab.group_networks import SEEDS, TESTS, Shown
+    from probes import PROBES
+
+    rng = np.random.default_rng(0)
+    made = []
+    for test in TESTS:
+        hidden = rng.standard_normal((SEEDS * len(test.levels), 4 if test.layers else 1, 30, 4))
+        group = np.repeat(np.arange(len(test.levels)), SEEDS)
+        made.append(Shown(test, {"trained": hidden, "untrained": hidden[::-1]}, group, ()))
+    made[0].hidden["trained"][3] = 1.0  # no variance: undefined
+    few = [(name, PROBES[name]()) for name in ("linear-cka", "procrustes")]
+    monkeypatch.setattr(lab.groups, "networks", lambda say: made)
+    monkeypatch.setattr(lab.blindness, "pair_probes", lambda: few)
+    result = call("groups", "--style", style)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "groups.csv")
+    assert len(table) == 2 * 4 * 2  # measures, tests, states: each test by the one score that is drawn
+    assert set(table[table["test"] == "layers"]["score"]) == {"violations"}
+    note = json.loads((tmp_path / "groups.json").read_text())
+    assert (note["runs"], note["rule"]) == ([], lab.groups.RULE)
+    assert "25 networks, chance 0.167." in note["caption"]
+    assert "5 networks, chance 0.500." in note["caption"]
+    assert "2 undefined (linear-cka, label noise: 24 of 300 pairs" in note["caption"]
+
+
+def test_measures_of_groups_are_ranked_by_mean_auprc_and_undefined_ones_come_last():
+    cells = [("a", "x", 0.5), ("a", "y", 0.7), ("b", "x", 0.9), ("b", "y", None), ("c", "x", 0.6), ("c", "y", 0.8)]
+    table = pd.DataFrame(
+        [{"measure": m, "test": t, "value": v, "score": "auprc", "state": "trained"} for m, t, v in cells]
+    )
+    assert groups.ranked(table) == ["c", "a", "b"]
 
 
 def test_positions_are_cut_and_not_rounded():
     shown = blindness.shown
-    assert [shown(p) for p in (1.0, 0.9999, 0.899, 0.1, 0.001, -0.2)] == ["1", ".99", ".89", ".10", "0", "0"]
+    places = (13.0, 1.0, 0.9999, 0.899, 0.1, 0.001, -0.2)
+    assert [shown(p) for p in places] == ["1", "1", ".99", ".89", ".10", "0", "0"]
 
 
 def test_options_reach_the_comparison(asked, tmp_path):
@@ -149,6 +188,7 @@ def test_figures_are_listed(args):
         (("spectrum", "bp", "--permutations", "9"), "--permutations changes nothing"),
         (("blindness", "bp"), "runs change nothing in it"),
         (("blindness", "--layer", "dense1"), "--layer changes nothing"),
+        (("groups", "bp"), "runs change nothing in it"),
         (("layers", "bp", "fa", "-o", "x.gif"), ".pdf, .png, .svg"),
         (("layers", "bp", "fa", "--style", "cell"), "neurips"),
     ],
