@@ -70,7 +70,7 @@ def moments(folders: list[RunFolder], steps: list[int], against: str) -> list[li
     earlier of two. The last point is then what `capture.matched_steps` gives.
 
     Raises:
-        UsageError: by loss, and the runs minimise different losses.
+        UsageError: by loss, and the runs minimise different losses; by what was not measured.
     """
     if against == "step":
         return [[step] * len(folders) for step in steps]
@@ -81,7 +81,10 @@ def moments(folders: list[RunFolder], steps: list[int], against: str) -> list[li
         )
     worst = min if against == "accuracy" else max
     curves = [[mean_metric(folder, step, METRICS[against]) for step in steps] for folder in folders]
-    levels = worst((curve for curve in curves if np.isfinite(curve[-1])), key=lambda curve: curve[-1])
+    finite = [curve for curve in curves if np.isfinite(curve[-1])]
+    if not finite:
+        raise UsageError(f"--against {against}: these runs have none on record at their last step; take --against step")
+    levels = worst(finite, key=lambda curve: curve[-1])
     found = []
     for level in levels:
         if not np.isfinite(level):  # before the first step there is no training loss

@@ -21,7 +21,7 @@ from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
 from lab.course import AGAINST, Course, Node, course_of, moments
 from lab.errors import UsageError
 from lab.measures import Probe, by_layer, comparing_probe
-from lab.shape_paths import PathPlan, Paths, matrix_of, no_metric, shape_paths
+from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
 from lab.tables import read_tables, request, write_tables
 from probes import PairProbe, Prepared, Undefined
 from probes.all_pairs import MEMORY, all_pairs
@@ -109,18 +109,18 @@ def dynamics_of(
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
     with course_of(folders, labels, plan.stimuli, layers, functional, memory, say) as course:
         points = moments(folders, course.steps, plan.against)
-        metrics = [(probe, source) for probe, source in asked if probe.info.metric]
-        paths = None
-        if metrics:
-            wanted = PathPlan(tuple(probe.info.label for probe, _ in metrics), plan.stimuli, plan.layers)
-            paths = shape_paths(course, [p for p, _ in metrics], [s for _, s in metrics], wanted, store)
+        everywhere = [
+            (p, source, layer) for p, source in asked for layer in (course.layers if by_layer(p) else [WHOLE])
+        ]
+        paths = together([shape_paths(course, p, source, layer, store)
+                          for p, source, layer in everywhere if p.info.metric])  # fmt: skip
         place = store.root / "dynamics" / key
         kept = read_tables(place, FILE, ("rows", "pairs"))
         if kept is not None:
             say(f"followed earlier: {place}")
             return Dynamics(key, labels, **kept[0], paths=paths, about=kept[1])
         rows, pairs = [], []
-        for probe, layer in [(p, layer) for p in probes for layer in (course.layers if by_layer(p) else [WHOLE])]:
+        for probe, _, layer in everywhere:
             say(f"measuring {probe.info.label} at {layer}, {len(points)} points")
             made, between = follow(probe, layer, course, points, plan, paths)
             rows += made

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lab.cells import WHOLE, mean_interval, put
+from lab.cells import mean_interval, put
 from lab.course import METRICS, Course, Node
-from lab.measures import Probe, by_layer
+from lab.measures import Probe
 from lab.tables import read_tables, request, write_tables
 from probes import PROBES, Prepared, Undefined
 from probes.probe import FunctionalProbe
@@ -29,11 +29,11 @@ A_METRIC = "angular-procrustes"
 
 @dataclass(frozen=True)
 class PathPlan:
-    """Which distances, between which networks: measures that are metrics, on so many stimuli, at these blocks."""
+    """Which distances: one metric, on so many stimuli, at one hidden block or of the whole network."""
 
-    measures: tuple[str, ...]
+    measure: str
     stimuli: int
-    layers: tuple[str, ...] | None
+    layer: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Paths:
     """Paths in shape space.
 
     Attributes:
-        id: of the store's folder `paths/<id>` that holds the tables.
+        ids: of the store's folders `paths/<id>` that hold the tables, one per measure and layer.
         distances: one line per pair of networks at any two steps.
         checkpoints: one line per network and step: its place on the map, its distance from the step before, from the
             first and from the last.
@@ -49,7 +49,7 @@ class Paths:
         maps: one line per measure and layer: stress, share of negative eigenvalues.
     """
 
-    id: str
+    ids: tuple[str, ...]
     distances: Any
     checkpoints: Any
     networks: Any
@@ -64,31 +64,43 @@ def no_metric(probe: Probe) -> str | None:
     return f"{probe.info.label} is no metric, so there is no space of shapes; {A_METRIC} is one (others: {others})"
 
 
-def shape_paths(course: Course, probes: list[Probe], sources: list[bytes | None], plan: PathPlan, store: Store):
-    """Paths of all networks of a course by every one of these metrics, made or found in the store."""
+def shape_paths(course: Course, probe: Probe, source: bytes | None, layer: str, store: Store) -> Paths:
+    """Paths of all networks of a course by one metric at one layer, made or found in the store.
+
+    Each is kept as soon as it is made, so that a request that was stopped goes on from there.
+    """
     import pandas as pd
 
-    about, key = request(course.folders, plan, sources)
+    plan = PathPlan(probe.info.label, len(course.seen.y), layer)
+    about, key = request(course.folders, plan, [source])
     place = store.root / "paths" / key
     kept = read_tables(place, FILE, TABLES)
     if kept is not None:
         course.say(f"paths measured earlier: {place}")
-        return Paths(key, **kept[0])
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    for probe, layer in [(p, layer) for p in probes for layer in (course.layers if by_layer(p) else [WHOLE])]:
-        pairs = len(course.nodes) * (len(course.nodes) - 1) // 2
-        course.say(f"measuring {probe.info.label} at {layer} between {pairs} pairs of networks and steps")
-        if isinstance(probe, FunctionalProbe):
-            D = course.functional_values(probe, layer, course.nodes)
-            known = {node: Prepared(probe.info.label, len(course.seen.y), 0, ()) for node in course.nodes}
-        else:
-            D, known = course.values(probe, layer, course.nodes)
-        same = {"measure": probe.info.label, "layer": layer}
-        for name, lines in tabulated(course, D, known).items():
-            rows[name] += [{**same, **line} for line in lines]
-    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+        return Paths((key,), **kept[0])
+    pairs = len(course.nodes) * (len(course.nodes) - 1) // 2
+    course.say(f"measuring {probe.info.label} at {layer} between {pairs} pairs of networks and steps")
+    if isinstance(probe, FunctionalProbe):
+        D = course.functional_values(probe, layer, course.nodes)
+        known = {node: Prepared(probe.info.label, len(course.seen.y), 0, ()) for node in course.nodes}
+    else:
+        D, known = course.values(probe, layer, course.nodes)
+    same = {"measure": probe.info.label, "layer": layer}
+    tables = {
+        name: pd.DataFrame([{**same, **line} for line in lines]) for name, lines in tabulated(course, D, known).items()
+    }
     write_tables(place, FILE, tables, {**about, "labels": course.labels, "steps": course.steps})
-    return Paths(key, **tables)
+    return Paths((key,), **tables)
+
+
+def together(several: list[Paths]) -> Paths | None:
+    """Paths by several metrics and at several layers, one below the other; None where there are none."""
+    import pandas as pd
+
+    if not several:
+        return None
+    tables = {name: pd.concat([getattr(paths, name) for paths in several], ignore_index=True) for name in TABLES}
+    return Paths(tuple(key for paths in several for key in paths.ids), **tables)
 
 
 def tabulated(course: Course, D: np.ndarray, known: dict[Node, Prepared]) -> dict[str, list[dict[str, Any]]]:

@@ -90,7 +90,7 @@ def of_paths(paths) -> dict | None:
     """Paths for programs; the distances between all networks stay in the store."""
     if paths is None:
         return None
-    return {"id": paths.id, **{name: records(getattr(paths, name)) for name in ("maps", "networks", "checkpoints")}}
+    return {"ids": paths.ids, **{name: records(getattr(paths, name)) for name in ("maps", "networks", "checkpoints")}}
 
 
 def print_dynamics(found, store) -> None:
