@@ -63,12 +63,8 @@ def tidy(rows: pd.DataFrame, chosen: list[tuple[str, str]], against: str) -> pd.
                     {**same, "quantity": quantity, "of": of, **steps, **place, **values, "seeds": row["seeds"]}
                 )
     table = pd.DataFrame(lines)
-    # Before the first step there is no training loss, and so no place on that axis.
-    table = table[np.isfinite(table["x"].astype(float))]
     # A rule that waits for the other stands at one step several times.
-    return table.drop_duplicates(
-        [name for name in table if name not in ("value", "low", "high")], ignore_index=True
-    )  # fmt: skip
+    return table.drop_duplicates([name for name in table if name not in ("value", "low", "high")], ignore_index=True)
 
 
 def draw(rows: pd.DataFrame, style: Style, against: str = "step", labels: list[str] | None = None) -> Drawn:
@@ -193,7 +189,7 @@ def _caption(table, rows, chosen, against: str, labels) -> str:
     if against != "step":
         gap = (table["x_high"] - table["x_low"]).max()
         told = f"{100 * gap:.1f} points" if against == "accuracy" else f"{gap:.2g}"
-        held += f"; a bar across joins the two, which differ by up to {told}."
+        held += f"; a bar across joins the two, which differ by up to {told}." if gap == gap else "."
     lost = table[table["value"].isna()]
     names = [f"{QUANTITIES[r.quantity]} of {r.of or f'{r.rule_a}–{r.rule_b}'} at {r.layer}" for r in lost.itertuples()]
     bare = table[table["value"].notna() & table["low"].isna() & (table["quantity"] != "same_start")]
