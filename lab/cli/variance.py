@@ -53,21 +53,21 @@ def variance(runs, measures, layers, stimuli, permutations, match, memory, as_cs
     weights, go with the initialisation.
 
     For every factor: its share of the sum of squared distances to the centroid, the share that as many levels take by
-    chance, its variance component (unbiased, so it may be below 0), and p from permutations. What no single factor
-    explains is the rest: interactions and noise.
+    chance, its variance component (against the rest; unbiased, so it may be below 0), and p from permutations within
+    the combinations of the other factors. What no single factor explains is the rest: interactions and noise.
+
+    \b
+    Two rules x three initialisations x two orders are four runs:
+        lab train --rule bp --seeds 3 --order-seed 0
+        lab train --rule bp --seeds 3 --order-seed 1
+        lab train --rule fa --seeds 3 --order-seed 0
+        lab train --rule fa --seeds 3 --order-seed 1
 
     \b
     Examples:
         lab variance bp fa
         lab variance bp fa --measure angular-procrustes --match accuracy
         lab variance bp-mnist-mlp-256-128-1f0c bp-mnist-mlp-256-128-77ab --csv
-
-    \b
-    The runs of the first example, two rules × three initialisations × two orders:
-        lab train --rule bp --seeds 3 --order-seed 0
-        lab train --rule bp --seeds 3 --order-seed 1
-        lab train --rule fa --seeds 3 --order-seed 0
-        lab train --rule fa --seeds 3 --order-seed 1
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one")

@@ -9,6 +9,7 @@ import pandas as pd
 from lab.errors import LabError
 from lab.figures.drawn import (
     Drawn,
+    check_room,
     columns_of,
     listed,
     new_figure,
@@ -58,6 +59,7 @@ def _drawn(style: Style, table: pd.DataFrame, maps: pd.DataFrame, measure: str):
     lines = -(-len(layers) // columns)
     panel = min(room / columns, 0.6 * style.width_in)
     figure = new_figure(style, lines * (panel + 0.4) + 5 * 1.5 * style.small_pt / 72)
+    figure.set_layout_engine("compressed")  # panels have a shape of their own
     axes = figure.subplots(lines, columns, squeeze=False)
     look = looks(rules)
     spans = table.groupby("layer", sort=False)[["x", "y"]].agg(lambda v: v.max() - v.min())
@@ -85,6 +87,7 @@ def _drawn(style: Style, table: pd.DataFrame, maps: pd.DataFrame, measure: str):
     title = f"{measure}, {seed_words(count)}"
     figure.legend(handles=handles, loc="outside lower center", ncols=across, title=title)
     trim_height(figure, style)
+    check_room(figure, style)
     return figure
 
 

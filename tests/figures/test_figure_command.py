@@ -124,9 +124,8 @@ def test_options_reach_the_comparison(asked, tmp_path):
 
 
 def test_options_reach_the_course(asked, tmp_path):
-    result = call(
-        "dynamics", "bp", "fa", *["--measure", "rsa", "--stimuli", "500", "--against", "accuracy", "--layer", "dense1"]
-    )
+    said = "--measure rsa --stimuli 500 --against accuracy --layer dense1"
+    result = call("dynamics", "bp", "fa", *said.split())
     assert result.exit_code == 0, result.output
     plan = asked["plan"]
     assert (plan.measures, plan.stimuli, plan.against, plan.layers) == (("rsa",), 500, "accuracy", ("dense1",))

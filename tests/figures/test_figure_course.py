@@ -75,6 +75,7 @@ def test_every_network_has_its_path_from_start_to_end(neurips):
     checkpoints, maps = paths(["bp", "fa"], seeds=3)
     drawn = path_figure.draw(checkpoints, maps, neurips)
     assert len(drawn.table) == len(checkpoints)
+    drawn.figure.draw_without_rendering()
     for ax, layer in zip(drawn.figure.axes, ("dense1", "dense2"), strict=True):
         here = checkpoints[checkpoints["layer"] == layer]
         whole = [line for line in ax.lines if len(line.get_xdata()) > 1]
@@ -89,8 +90,8 @@ def test_every_network_has_its_path_from_start_to_end(neurips):
             starts = [mark for x, y, mark in single if (x, y) == tuple(of[["x", "y"]].iloc[0])]
             assert {mark.get_markerfacecolor() for mark in starts} == {"white"}
         x, y = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-        box = ax.get_window_extent()
-        assert box.height / box.width == pytest.approx(y / x, rel=0.02)  # one scale on both axes
+        box, (across, high) = ax.get_position(), drawn.figure.get_size_inches()
+        assert box.height * high / (box.width * across) == pytest.approx(y / x, rel=1e-6)  # one scale on both axes
         assert ax.get_xlim()[0] < here["x"].min() < here["x"].max() < ax.get_xlim()[1]
         assert ax.get_ylim()[0] < here["y"].min() < here["y"].max() < ax.get_ylim()[1]
         assert "stress 0.12" in [text.get_text() for text in ax.texts]
