@@ -152,7 +152,8 @@ def training(like: RunFolder, inits: list[int], order: int) -> str:
         "seeds": seeds,
         "order-seed": order,
     }
-    return shlex.join(["lab", "train", *(word for k, v in words.items() for word in (f"--{k}", str(v)))])
+    # A shell takes double quotes inside single ones as they are; the other way round is hard to read.
+    return shlex.join(["lab", "train", *(w for k, v in words.items() for w in (f"--{k}", str(v).replace("'", '"')))])
 
 
 def require_squares(probe: Probe) -> None:
