@@ -17,6 +17,7 @@ MADE_BY = (
     *("capture", "cells", "comparison", "comparison_layers", "comparison_networks", "comparison_nulls"),
     *("comparison_table", "description", "examination", "functional_model", "tables"),
     *("networks", "blocks", "residual", "attention", "normalisation"),
+    *("course", "dynamics", "shape_paths", "variance"),
 )
 """Modules of this package that decide the numbers of such tables."""
 

@@ -18,6 +18,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMANDS = {
     "train": "train",
     "compare": "compare",
+    "dynamics": "dynamics",
+    "variance": "variance",
     "describe": "describe",
     "figure": "figure",
     "study": "study",

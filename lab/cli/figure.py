@@ -17,6 +17,8 @@ STYLE_NAMES = ("neurips", "icml", "nature", "slides")
 TAKES = {
     "similarity": {"measure", "stimuli", "match", "permutations", "layer"},
     "layers": {"measure", "stimuli", "match", "permutations", "layer"},
+    "dynamics": {"measure", "stimuli", "against", "layer"},
+    "paths": {"measure", "stimuli", "layer"},
     "learning": {"layer"},
     "spectrum": {"stimuli", "layer"},
     "blindness": set(),
@@ -25,6 +27,8 @@ TAKES = {
 """Figure -> the options that change it; another one, given, would be ignored, so it is refused."""
 NAMES = {"layer": "layers"}
 """Option -> parameter, where these differ."""
+MEASURES = {"paths": "angular-procrustes"}
+"""Figure -> the measure it takes by default, where that is another one."""
 
 
 @click.command(short_help="Draw a figure from stored runs.")
@@ -36,7 +40,7 @@ NAMES = {"layer": "layers"}
 @click.option(
     "--style", type=click.Choice(STYLE_NAMES), default="neurips", show_default=True, help="Width and type of a venue."
 )
-@click.option("--measure", default="debiased-cka", show_default=True, help="A pair probe of `lab probes`.")
+@click.option("--measure", help="A pair probe of `lab probes`. [default: debiased-cka; for paths, angular-procrustes]")
 @click.option(
     "--stimuli", type=int, default=1000, show_default=True, help="Test inputs on which networks are compared."
 )
@@ -47,6 +51,13 @@ NAMES = {"layer": "layers"}
     show_default=True,
     help="What is equal in the networks compared: all training, or validation accuracy.",
 )
+@click.option(
+    "--against",
+    type=click.Choice(["step", "loss", "accuracy"]),
+    default="step",
+    show_default=True,
+    help="What dynamics are drawn over; networks are then at one step, or equally far.",
+)
 @click.option("--layer", "layers", multiple=True, help="Only this block; may be repeated. [default: all]")
 @click.option(
     "--permutations", type=click.IntRange(1), default=200, show_default=True, help="Shuffles of each permutation null."
@@ -56,7 +67,7 @@ NAMES = {"layer": "layers"}
 @json_option
 @click.pass_context
 def figure(
-    ctx, name, run_texts, output, style, measure, stimuli, match, layers, permutations, device, store, as_json
+    ctx, name, run_texts, output, style, measure, stimuli, match, against, layers, permutations, device, store, as_json
 ) -> None:
     """Draw a figure from stored runs, in the size and type of a venue.
 
@@ -70,6 +81,8 @@ def figure(
         lab figure list
         lab figure similarity bp fa dfa -o similarity.pdf
         lab figure layers bp fa --match accuracy --style nature
+        lab figure dynamics bp fa --against accuracy
+        lab figure paths bp fa dfa -o paths.png
         lab figure learning bp fa dfa -o learning.png --style slides
         lab figure spectrum bp fa --layer dense2
         lab figure blindness -o blindness.png
@@ -88,7 +101,8 @@ def figure(
     prepare(device)
     where = open_store(store)
     folders = find_runs(where, run_texts)
-    asked = {"measure": measure, "stimuli": stimuli, "match": match, "permutations": permutations}
+    measure = measure or MEASURES.get(name, "debiased-cka")
+    asked = {"measure": measure, "stimuli": stimuli, "match": match, "against": against, "permutations": permutations}
     asked = {key: value for key, value in asked.items() if key in TAKES[name]} | {"layers": list(layers)}
     drawn, origin = draw(name, folders, asked, where, STYLES[style], lambda line: click.echo(line, err=True))
     sidecar = {
@@ -109,9 +123,9 @@ def figure(
 
 def list_figures(as_json: bool) -> None:
     """What there is to draw, a line each."""
-    from lab.figures import blindness, groups, layers, learning, similarity, spectrum
+    from lab.figures import blindness, dynamics, groups, layers, learning, paths, similarity, spectrum
 
-    drawers = (similarity, layers, learning, spectrum, blindness, groups)
+    drawers = (similarity, layers, dynamics, paths, learning, spectrum, blindness, groups)
     about = {name: drawer.ABOUT for name, drawer in zip(FIGURES, drawers, strict=True)}
     if as_json:
         print_json({"figures": [{"name": name, "about": text} for name, text in about.items()]})
@@ -136,7 +150,7 @@ def check(ctx: click.Context, name: str, run_texts: tuple[str, ...]) -> None:
         raise UsageError(
             f"lab figure {name} needs at least {least} run{'s' * (least > 1)}; `lab runs` lists those there are"
         )
-    for option in ("measure", "stimuli", "match", "permutations", "layer"):
+    for option in ("measure", "stimuli", "match", "against", "permutations", "layer"):
         given = ctx.get_parameter_source(NAMES.get(option, option)) not in (ParameterSource.DEFAULT, None)
         if given and option not in TAKES[name]:
             raise UsageError(f"--{option} changes nothing in the figure {name}; leave it out")

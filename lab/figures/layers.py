@@ -131,7 +131,7 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], mea
     for k, (ax, pair) in enumerate(zip(axes.flat, chosen, strict=False)):
         here = table[(table["rule_a"] == pair[0]) & (table["rule_b"] == pair[1])]
         _panel(ax, here, pair, layers, style)
-        _heading(ax, pair, letters, style)
+        heading(ax, pair, letters, style)
         below = k + columns >= len(chosen)
         ax.set_xticks(range(len(layers)), layers if below else [""] * len(layers), **turned)
     known = table[["value", "low", "high"]].to_numpy(dtype=float)
@@ -229,7 +229,7 @@ def _hatch(ax, left: float, width: float, style: Style) -> None:
     ax.axvspan(left, left + width, facecolor="none", edgecolor=HATCHED, hatch=style.hatch, linewidth=0, zorder=0.5)
 
 
-def _heading(ax, pair: tuple[str, str], letters: int, style: Style) -> None:
+def heading(ax, pair: tuple[str, str], letters: int, style: Style) -> None:
     """The two rules above the panel, each on its side over a bar of its colour."""
     from matplotlib.patches import Rectangle
     from matplotlib.transforms import ScaledTranslation, blended_transform_factory

@@ -67,7 +67,7 @@ def _drawn(style: Style, table: pd.DataFrame, rules: list[str]):
     ]:
         for rule in rules:
             _curve(ax, part[part["rule"] == rule].sort_values("step"), look[rule], style)
-        _step_axis(ax, sorted(set(table["step"])), style)
+        step_axis(ax, sorted(set(table["step"])), style)
         if style.grid:
             ax.grid(axis="y")
     _accuracy_axis(accuracy_ax)
@@ -136,7 +136,7 @@ def _accuracy_axis(ax) -> None:
     ax.set_ylabel("validation accuracy (%)")
 
 
-def _step_axis(ax, steps: list[int], style: Style) -> None:
+def step_axis(ax, steps: list[int], style: Style) -> None:
     """Logarithmic from the first step that was measured on, with step 0 a decade's width to its left."""
     later = [step for step in steps if step > 0]
     if not later:

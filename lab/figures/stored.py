@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # what draws and what measures is imported only once there is
     from lab.figures.style import Style
     from runs import RunFolder, Store
 
-FIGURES = ("similarity", "layers", "learning", "spectrum", "blindness", "groups")
+FIGURES = ("similarity", "layers", "dynamics", "paths", "learning", "spectrum", "blindness", "groups")
 """The figures there are, in the order in which they are listed."""
 
 
@@ -49,6 +49,19 @@ def draw(
         check_some(comparison.pairs)
         drawer = {"similarity": similarity, "layers": layers}[name]
         return drawer.draw(comparison.pairs, comparison.rows, style, comparison.labels), {"comparison": comparison.id}
+    if name in ("dynamics", "paths"):
+        from lab.dynamics import DynamicsPlan, dynamics_of
+        from lab.figures import dynamics, paths
+        from lab.measures import comparing_probe
+        from lab.shape_paths import no_metric
+
+        if name == "paths" and (why := no_metric(comparing_probe(asked["measure"])[0])):
+            raise UsageError(f"--measure {why}")
+        plan = DynamicsPlan((asked["measure"],), asked["stimuli"], asked.get("against", "step"), wanted or None)
+        found = dynamics_of(folders, plan, store, say)
+        if name == "dynamics":
+            return dynamics.draw(found.rows, style, plan.against, found.labels), {"dynamics": found.id}
+        return paths.draw(found.paths.checkpoints, found.paths.maps, style), {"paths": found.paths.ids}
     if name == "learning":
         import pandas as pd
 

@@ -85,3 +85,41 @@ def spectra(rules=("bp", "fa"), seeds=3, layers=(("dense1", 256), ("dense2", 128
             curves.append({**same, "index": int(k), "eigenvalue": float(value)})
         fits.append({**same, "exponent": exponent, "low": 11.0, "high": 64.0, "r2": 0.99})
     return pd.DataFrame(curves), pd.DataFrame(fits)
+
+
+def course(rules=("bp", "fa"), seeds=4, layers=("dense1", "dense2"), against="step", steps=(0, 10, 46, 92, 460)):
+    """Rows of made-up dynamics: a comparison at every step; against loss and accuracy the second rule lags behind."""
+    found = []
+    for place, step in enumerate(steps):
+        if against == "loss" and not step:
+            continue
+        rows = comparison(rules, seeds, layers)[1]
+        rows = rows.drop(columns=[name for name in rows if name.startswith("null")])
+        for side in "ab":
+            behind = {rule: 0.02 * i * (against != "step") for i, rule in enumerate(rules)}
+            at = np.array([behind[rule] for rule in rows[f"rule_{side}"]])
+            rows[f"step_{side}"], rows[f"seeds_{side}"], rows[f"diverged_{side}"] = step, seeds, 0
+            rows[f"accuracy_{side}"] = 0.1 + 0.2 * place - at
+            rows[f"loss_{side}"] = 2.3 * 0.3**place + at if step else np.nan
+            for end in ("", "_low", "_high"):  # nothing has happened at the start
+                rows[f"ceiling_{side}{end}"] -= 0.4 * 0.5**place
+        rows["point"] = place
+        found.append(rows)
+    return pd.concat(found, ignore_index=True)
+
+
+def paths(
+    rules=("bp", "fa"), seeds=3, layers=("dense1", "dense2"), measure="angular-procrustes", steps=(0, 10, 46, 92)
+):
+    """(checkpoints, maps) of made-up paths: from one start per seed, every rule in a direction of its own."""
+    rng = np.random.default_rng(4)
+    lines = []
+    for layer, (i, rule), seed in itertools.product(layers, enumerate(rules), range(seeds)):
+        x, y = 0.0, 0.3 * seed
+        for step in steps:
+            same = {"measure": measure, "layer": layer, "rule": rule, "run": f"{rule}-0123", "seed": seed, "step": step}
+            lines.append({**same, "x": x, "y": y, "undefined": ""})
+            x, y = x + np.cos(i) + rng.normal(0, 0.05), y + np.sin(i) + rng.normal(0, 0.05)
+    about = {"measure": measure, "n": 1000, "networks": len(rules) * seeds, "stress": 0.12, "negative": 0.01}
+    maps = [{**about, "layer": layer, "points": len(lines) // len(layers), "explained": 0.6} for layer in layers]
+    return pd.DataFrame(lines), pd.DataFrame(maps)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from tables import comparison, metrics, spectra
+from tables import comparison, course, metrics, paths, spectra
 
 import lab.cli.figure as command
 from lab.cli import main
@@ -37,6 +37,7 @@ def asked(monkeypatch, tmp_path):
     """What the command asked of the tables' makers; the working folder is an empty one."""
     import lab.comparison
     import lab.device
+    import lab.dynamics
     import lab.spectra
 
     seen = {}
@@ -52,6 +53,15 @@ def asked(monkeypatch, tmp_path):
         seen.update(stimuli=stimuli)
         return spectra([folder.rule for folder in folders], layers=(("dense1", 30), ("dense2", 20)))
 
+    def dynamics_of(folders, plan, store, say):
+        seen.update(plan=plan, folders=folders)
+        rules = [folder.rule for folder in folders]
+        checkpoints, maps = paths(rules, seeds=3, measure=plan.measures[0])
+        found = SimpleNamespace(checkpoints=checkpoints, maps=maps, ids=("def456",))
+        rows = course(rules, seeds=3, against=plan.against)
+        return SimpleNamespace(rows=rows, labels=rules, id="abc123", paths=found)
+
+    monkeypatch.setattr(lab.dynamics, "dynamics_of", dynamics_of)
     monkeypatch.setattr(command, "find_runs", lambda store, texts: [Folder(text) for text in texts])
     monkeypatch.setattr(lab.comparison, "compare_runs", compare_runs)
     monkeypatch.setattr(lab.comparison, "labels_of", lambda folders: [folder.rule for folder in folders])
@@ -152,6 +162,28 @@ def test_options_reach_the_comparison(asked, tmp_path):
     assert "measuring" not in result.stdout
 
 
+def test_options_reach_the_course(asked, tmp_path):
+    said = "--measure rsa --stimuli 500 --against accuracy --layer dense1"
+    result = call("dynamics", "bp", "fa", *said.split())
+    assert result.exit_code == 0, result.output
+    plan = asked["plan"]
+    assert (plan.measures, plan.stimuli, plan.against, plan.layers) == (("rsa",), 500, "accuracy", ("dense1",))
+    assert json.loads((tmp_path / "dynamics.json").read_text())["dynamics"] == "abc123"
+
+
+def test_paths_are_by_a_metric_and_another_measure_is_refused(asked, tmp_path):
+    result = call("paths", "bp", "fa")
+    assert result.exit_code == 0, result.output
+    assert asked["plan"].measures == ("angular-procrustes",)
+    assert json.loads((tmp_path / "paths.json").read_text())["paths"] == ["def456"]
+    assert "angular-procrustes between all networks" in result.stdout
+    asked.clear()
+    result = call("paths", "bp", "fa", "--measure", "linear-cka")
+    assert result.exit_code == 2
+    assert "--measure linear-cka is no metric" in result.stderr
+    assert not asked
+
+
 def test_json_is_one_object(asked):
     result = call("spectrum", "bp", "--stimuli", "300", "--json")
     answer = json.loads(result.stdout)
@@ -189,6 +221,9 @@ def test_figures_are_listed(args):
         (("blindness", "bp"), "runs change nothing in it"),
         (("blindness", "--layer", "dense1"), "--layer changes nothing"),
         (("groups", "bp"), "runs change nothing in it"),
+        (("layers", "bp", "fa", "--against", "loss"), "--against changes nothing"),
+        (("paths", "bp", "fa", "--match", "accuracy"), "--match changes nothing"),
+        (("dynamics", "bp"), "at least 2 runs"),
         (("layers", "bp", "fa", "-o", "x.gif"), ".pdf, .png, .svg"),
         (("layers", "bp", "fa", "--style", "cell"), "neurips"),
     ],

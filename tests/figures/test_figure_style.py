@@ -5,10 +5,11 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
-from tables import SIX, comparison, metrics, spectra
+from tables import SIX, comparison, course, metrics, paths, spectra
 
 from lab.cli.figure import STYLE_NAMES
-from lab.figures import layers, learning, similarity, spectrum
+from lab.figures import dynamics, layers, learning, similarity, spectrum
+from lab.figures import paths as path_figure
 from lab.figures.style import OTHER_COLOURS, RULE_LOOKS, STYLES, drawing, looks, rc, rule_colour, rule_marker
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
@@ -109,6 +110,8 @@ def test_a_rule_has_one_colour_in_every_figure(neurips):
     figures = [
         similarity.draw(pairs, rows, neurips),
         layers.draw(pairs, rows, neurips),
+        dynamics.draw(course(rules), neurips),
+        path_figure.draw(*paths(rules), neurips),
         learning.draw(metrics(rules), neurips),
         spectrum.draw(*spectra(rules), neurips, 100),
     ]
@@ -152,6 +155,8 @@ def test_nothing_is_cut_off_in_any_style(name, count):
     figures = [
         similarity.draw(pairs, rows, style),
         layers.draw(pairs, rows, style),
+        dynamics.draw(course(rules, against="accuracy"), style, "accuracy"),
+        path_figure.draw(*paths(rules), style),
         learning.draw(metrics(rules, seeds=2), style),
         spectrum.draw(*spectra(rules, seeds=2, layers=(("dense1", 40), ("dense2", 20))), style, 100),
     ]

@@ -1,0 +1,170 @@
+"""`lab dynamics`: two rules' networks all along training, and the paths of all networks in one space of shapes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import click
+
+from lab.cli.compare import _interval, _number, _test
+from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+
+AGAINST = click.Choice(["step", "loss", "accuracy"])
+HELD = {
+    "step": "All networks of a row stand at one step.",
+    "loss": "Networks of a row are equally far: each run at the stored step with the nearest training loss.",
+    "accuracy": "Networks of a row are equally far: each run at the stored step with the nearest validation accuracy.",
+}
+
+
+@click.command(short_help="Compare the networks of stored runs all along training.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option(
+    "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
+    help="A probe of two networks of `lab probes`; may be repeated. A metric, such as angular-procrustes, gives paths.",
+)  # fmt: skip
+@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
+@click.option(
+    "--against",
+    type=AGAINST,
+    default="step",
+    show_default=True,
+    help="Networks at one step, or at equal training loss or validation accuracy.",
+)
+@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
+@click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    help="For all pairs of one measure at one layer; more is kept on disk.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table of the measure as CSV.")
+@device_option
+@store_option
+@json_option
+def dynamics(runs, measures, layers, against, stimuli, memory, as_csv, device, store, as_json) -> None:
+    """Compare stored runs at every stored step that they have in common; train nothing.
+
+    RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. Every row is a
+    comparison as `lab compare` makes it, between networks of different seeds, beside the ceiling (same rule, other
+    seed) of each rule, with intervals (95 %) over seeds; for the nulls of one point, see there. Against loss or
+    accuracy the points are those that the run with the worst end passes through.
+
+    A measure that is a metric makes all networks at all steps points of one space of shapes: their paths are printed
+    by rule, as length, distance from end to start, and velocity (distance per step), means over networks with
+    intervals over seeds. Coordinates, stress and negative eigenvalues are in the tables and in `lab figure paths`.
+
+    \b
+    Examples:
+        lab dynamics bp fa
+        lab dynamics bp fa dfa --measure angular-procrustes --layer dense2
+        lab dynamics bp fa --against accuracy --csv
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; give one")
+    from lab.device import prepare
+
+    prepare(device)
+    from lab.dynamics import DynamicsPlan, dynamics_of
+    from probes.all_pairs import bytes_of
+
+    limit = bytes_of(memory)
+    where = open_store(store)
+    folders = find_runs(where, runs)
+    plan = DynamicsPlan(tuple(measures), stimuli, against, tuple(layers) or None)
+    found = dynamics_of(folders, plan, where, lambda line: click.echo(line, err=True), limit)
+    if as_csv:
+        click.echo(found.rows.to_csv(index=False), nl=False)
+    elif as_json:
+        print_json({"dynamics": found.id, **found.about, "rows": records(found.rows), "paths": of_paths(found.paths)})
+    else:
+        print_dynamics(found, where)
+
+
+def records(table) -> list[dict]:
+    return json.loads(table.to_json(orient="records"))
+
+
+def of_paths(paths) -> dict | None:
+    """Paths for programs; the distances between all networks stay in the store."""
+    if paths is None:
+        return None
+    return {"ids": paths.ids, **{name: records(getattr(paths, name)) for name in ("maps", "networks", "checkpoints")}}
+
+
+def print_dynamics(found, store) -> None:
+    """The table for people: one block per measure and layer, then the paths of the metrics among them."""
+    rows = found.rows
+    first = rows.iloc[0]
+    columns = ["rules", "step", "loss", "accuracy %", "between [95 %]", "same start", "ceilings"]
+    columns += ["rule effect [95 %]", "p (floor)", "q"]
+    for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
+        click.echo(f"{measure} ({first_of(block, 'direction')}), {layer}")
+        print_table(columns, [_line(row) for _, row in block.iterrows()], {"step", "loss", "accuracy %"})
+        click.echo("")
+    if found.paths is not None:
+        print_paths(found.paths)
+    for why in found.about["no_paths"]:
+        click.echo(f"no paths: {why}")
+    seeds = sorted(set(rows["seeds"]))
+    click.echo(
+        f"n = {first['n']} test stimuli; {' or '.join(map(str, seeds))} seeds per rule; intervals over seeds; "
+        "no nulls (`lab compare`)."
+    )
+    click.echo(HELD[found.about["plan"]["against"]] + " Columns as in `lab compare`; q over all rows above.")
+    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+        click.echo(f"note: {note}")
+    click.echo(f"tables: {store.root / 'dynamics' / found.id}")
+
+
+def print_paths(paths) -> None:
+    """The paths of every rule, measure by measure and layer by layer."""
+    from lab.shape_paths import rule_means
+
+    columns = ["rule", "length [95 %]", "end to start [95 %]", "tortuosity", "velocity: first", "last", "networks"]
+    means = rule_means(paths)
+    for of in paths.maps.itertuples():
+        map_words = (
+            "no map"
+            if math.isnan(of.stress)
+            else f"map of {of.points} points: stress {_number(of.stress)}, negative eigenvalues "
+            f"{100 * of.negative:.1f} %, two axes explain {100 * of.explained:.0f} %"
+        )
+        click.echo(f"paths by {of.measure}, {of.layer}; {map_words}")
+        here = [line for line in means if (line["measure"], line["layer"]) == (of.measure, of.layer)]
+        print_table(columns, [_path_line(line) for line in here])
+        click.echo("")
+
+
+def first_of(block, name: str):
+    return block.iloc[0][name]
+
+
+def _line(row) -> list[str]:
+    step = str(row["step_a"]) if row["step_a"] == row["step_b"] else f"{row['step_a']} / {row['step_b']}"
+    return [
+        f"{row['rule_a']} - {row['rule_b']}",
+        step,
+        " / ".join("-" if math.isnan(row[f"loss_{side}"]) else f"{row[f'loss_{side}']:.3f}" for side in "ab"),
+        " / ".join(f"{100 * row[f'accuracy_{side}']:.1f}" for side in "ab"),
+        _interval(row, "between"),
+        _number(row["same_start"]),
+        f"{_number(row['ceiling_a'])} / {_number(row['ceiling_b'])}",
+        _interval(row, "rule_effect", sign="+").replace("-.000", "+.000"),
+        _test(row),
+        "-" if math.isnan(row["rule_effect_q"]) else _number(row["rule_effect_q"]),
+    ]
+
+
+def _path_line(line) -> list[str]:
+    velocity = [line[f"{end}_velocity"] for end in ("first", "last")]
+    lost = f" ({line['undefined']} undefined)" if line["undefined"] else ""
+    return [
+        line["rule"],
+        _interval(line, "length"),
+        _interval(line, "displacement"),
+        _number(line["tortuosity"]),
+        *("-" if math.isnan(v) else f"{v:.2g}" for v in velocity),
+        f"{line['seeds']}{lost}",
+    ]

@@ -1,0 +1,283 @@
+"""Which cause makes networks differ: rules × initialisations × data orders, and the variance each of them makes.
+
+A run has one data order for all its seeds if it was trained with `--order-seed`. Runs of several rules and orders,
+with the same seeds, are the factorial design; only a complete one can be split.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lab.capture import dataset_of, matched_steps, mean_accuracy, observe, stimuli
+from lab.comparison import cautions as differing
+from lab.comparison import labels_of
+from lab.comparison_layers import common_layers
+from lab.comparison_table import Group
+from lab.course import require_enough
+from lab.errors import LabError, UsageError
+from lab.measures import Probe, comparing_probe
+from lab.tables import read_tables, request, write_tables
+from probes import PROBES, PairProbe
+from probes.all_pairs import MEMORY, all_pairs
+from probes.variance import squared_distances, variance_split
+from runs import RunFolder, RunSpec, Store, diverged_seeds
+
+FILE = "variance.json"
+FACTORS = ("rule", "initialisation", "data order")
+SETTING = ("rule", "arch", "optimizer", "data_sha256", "train_size", "epochs", "batch", "precision", "sources")
+"""What two runs of one level of the factor "rule" have in common: all but their seeds."""
+
+
+@dataclass(frozen=True)
+class VariancePlan:
+    """What is measured.
+
+    Attributes:
+        measures: call strings of probes of two representations that give squared distances.
+        stimuli: number of test inputs.
+        match: "steps" (the last of each run), "accuracy" or "loss" (see `capture.matched_steps`).
+        permutations: of each factor's labels.
+        layers: names of hidden blocks; None for all that the runs have in common.
+    """
+
+    measures: tuple[str, ...] = ("debiased-cka",)
+    stimuli: int = 1000
+    match: str = "steps"
+    permutations: int = 999
+    layers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Variance:
+    """A finished split.
+
+    Attributes:
+        id: of the store's folder `variance/<id>` that holds the tables.
+        rows: one line per measure, layer and factor.
+        networks: one line per network, with its levels.
+        about: the plan, the runs, what was left out, for a sidecar.
+    """
+
+    id: str
+    rows: Any
+    networks: Any
+    about: dict[str, Any]
+
+
+class Member(NamedTuple):
+    """One network of a design: the run it is from and its level of each factor."""
+
+    run: int
+    rule: str
+    init: int
+    order: int
+
+
+def design(folders: list[RunFolder]) -> tuple[list[Member], list[str]]:
+    """The networks of a complete factorial design, and remarks on what was left out of it.
+
+    An initialisation that diverged with any rule or order is left out with all of them.
+
+    Raises:
+        UsageError: one network twice, or combinations that no run has trained, with the command that trains some.
+        LabError: every initialisation diverged somewhere.
+    """
+    settings: dict[tuple, RunFolder] = {}
+    for folder in folders:
+        settings.setdefault(_setting(folder.spec), folder)
+    names = dict(zip(settings, labels_of(list(settings.values())), strict=True))
+    members, lost = [], set()
+    for run, folder in enumerate(folders):
+        spec = folder.spec
+        lost |= set(diverged_seeds(folder.manifest))
+        for init, order in zip(spec.seeds, spec.order_seeds, strict=True):
+            members.append(Member(run, names[_setting(spec)], init, order))
+    cells = Counter(member[1:] for member in members)
+    twice = next((cell for cell, count in cells.items() if count > 1), None)
+    if twice:
+        both = [folders[member.run].id for member in members if member[1:] == twice]
+        raise UsageError(f"{_cell(*twice)} is in {' and in '.join(both)}; name one of these runs")
+    rules, inits, orders = (list(dict.fromkeys(levels)) for levels in zip(*cells, strict=True))
+    missing = [(rule, init, order) for rule in rules for order in sorted(orders) for init in sorted(inits)
+               if (rule, init, order) not in cells]  # fmt: skip
+    if missing:
+        rule, _, order = missing[0]
+        these = [init for name, init, at in missing if (name, at) == (rule, order)]
+        example = next(folder for key, folder in settings.items() if names[key] == rule)
+        raise UsageError(
+            f"not every rule was trained with every initialisation and data order: {len(missing)} of "
+            f"{len(rules) * len(inits) * len(orders)} combinations are missing, such as {_cell(*missing[0])}: "
+            f"{training(example, these, order)}"
+        )
+    kept = [member for member in members if member.init not in lost]
+    if not kept:
+        raise LabError("every initialisation diverged with some rule or data order; train with a smaller learning rate")
+    dropped = sorted(lost & set(inits))
+    told = ", ".join(map(str, dropped))
+    return kept, [f"initialisation {told} left out everywhere: a network with it diverged"] * bool(dropped)
+
+
+def _setting(spec: RunSpec) -> tuple:
+    return tuple(getattr(spec, name) for name in SETTING)
+
+
+def _cell(rule: str, init: int, order: int) -> str:
+    return f"{rule} with initialisation {init} and data order {order}"
+
+
+def training(like: RunFolder, inits: list[int], order: int) -> str:
+    """The command that trains networks as those of a run, with these initial weights and this data order."""
+    spec = like.spec
+    rule = spec.rule
+    if spec.sources:
+        source = next(Path(like.path / "source" / "rule").glob("*.py"))
+        rule = f"{source}{rule[rule.index('(') :]}"
+    seeds = ",".join(map(str, inits)) if len(inits) > 1 else f"{inits[0]}-{inits[0]}"
+    words = {
+        "rule": rule,
+        "arch": spec.arch,
+        "data": spec.data,
+        "optimizer": spec.optimizer,
+        "epochs": spec.epochs,
+        "batch": spec.batch,
+        "train-size": spec.train_size,
+        **({"precision": spec.precision} if spec.precision != "float32" else {}),
+        "seeds": seeds,
+        "order-seed": order,
+    }
+    # A shell takes double quotes inside single ones as they are; the other way round is hard to read.
+    return shlex.join(["lab", "train", *(w for k, v in words.items() for w in (f"--{k}", str(v).replace("'", '"')))])
+
+
+def require_squares(probe: Probe) -> None:
+    """Refuse a measure that is no squared distance between points, whose sum of squares could be split.
+
+    Raises:
+        UsageError: it is neither a metric nor an inner product of unit vectors.
+    """
+    if gives_squares(probe):
+        return
+    others = ", ".join(name for name, factory in PROBES.items() if gives_squares(factory()))
+    raise UsageError(
+        f"--measure {probe.info.label} gives no squared distances between representations, being neither a metric of "
+        f"them nor an inner product; these do: {others}"
+    )
+
+
+def gives_squares(probe: Probe) -> bool:
+    """Whether d² (of a metric) or 2 − 2s (of an inner product of unit vectors) is a squared distance."""
+    if not isinstance(probe, PairProbe):
+        return False
+    return probe.info.metric or (probe.matrix is not None and probe.info.direction == "similarity")
+
+
+def variance_of(
+    folders: list[RunFolder],
+    plan: VariancePlan,
+    store: Store,
+    say: Callable[[str], None] = lambda line: None,
+    memory: int = MEMORY,
+) -> Variance:
+    """Split the variance among the networks of a design, or find the split in the store.
+
+    Factors with one level explain nothing and are left out.
+
+    Raises:
+        UsageError: a run twice, different data, no complete design, a measure that gives no squared distances.
+        ProbeError: too few factors or networks for a rest.
+        runs.RunError: a run is incomplete or damaged.
+    """
+    import pandas as pd
+
+    if len({folder.id for folder in folders}) < len(folders):
+        raise UsageError("a run is named twice; name it once, since its networks would be the same")
+    for folder in folders:
+        folder.require_complete()
+    asked = [comparing_probe(text) for text in plan.measures]
+    probes = [probe for probe, _ in asked]
+    for probe in probes:
+        require_squares(probe)
+    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
+    dataset = dataset_of(folders)
+    members, notes = design(folders)
+    about, key = request(folders, plan, (source for _, source in asked))
+    place = store.root / "variance" / key
+    kinds = {member.rule: folders[member.run] for member in members}
+    for caution in differing(list(kinds.values()), list(kinds)):
+        say(caution)
+    kept = read_tables(place, FILE, ("rows", "networks"))
+    if kept is not None:
+        say(f"split earlier: {place}")
+        return Variance(key, **kept[0], about=kept[1])
+    levels = dict(zip(FACTORS, zip(*(member[1:] for member in members), strict=True), strict=True))
+    factors = {name: of for name, of in levels.items() if len(set(of)) > 1}
+    notes += [f"{name} is {of[0]} for all, and no factor" for name, of in levels.items() if name not in factors]
+    steps = matched_steps(folders, plan.match)
+    seen = stimuli(dataset, plan.stimuli)
+    shown = []
+    for folder, step in zip(folders, steps, strict=True):
+        say(f"reading {folder.id} at step {step}")
+        shown.append(observe(folder, step, seen, dataset).hidden)
+    groups = [Group(f, f.id, step, 0.0, 0.0, h, {}) for f, step, h in zip(folders, steps, shown, strict=True)]
+    rows = []
+    for probe, layer in [(probe, layer) for probe in probes for layer in common_layers(groups, plan.layers)]:
+        say(f"measuring {probe.info.label} at {layer}")
+        arrays = (shown[member.run][layer][member.init] for member in members)
+        values = all_pairs(probe, (require_enough(probe, layer, probe.prepare(x)) for x in arrays), memory=memory)
+        same = {"measure": probe.info.label, "direction": probe.info.direction, "layer": layer, "n": plan.stimuli}
+        rows += [{**same, "match": plan.match, **line} for line in split(values, probe, factors, plan.permutations)]
+    tables = {"rows": pd.DataFrame(rows), "networks": pd.DataFrame(_networks(members, folders, steps))}
+    about = {**about, "levels": {name: sorted(set(of)) for name, of in levels.items()}, "notes": notes}
+    write_tables(place, FILE, tables, about)
+    return Variance(key, **tables, about=about)
+
+
+def split(values: np.ndarray, probe: PairProbe, factors: dict[str, tuple], permutations: int) -> list[dict[str, Any]]:
+    """One line per factor, then the rest; one line that says why where some networks have no value.
+
+    `by_chance` is the share that as many levels would take of points that differ by nothing but chance, df / (N − 1).
+    """
+    names = ("levels", "df", "squares", "share", "by_chance", "variance", "p")
+    if not np.isfinite(values).all():
+        lost = int(np.isnan(np.diag(values)).sum())
+        why = f"{lost} networks have no value" if lost else "some pairs of networks have no value"
+        return [{"factor": "", "networks": len(values), **dict.fromkeys(names, np.nan), "undefined": why}]
+    own = 1.0 if probe.info.direction == "similarity" else 0.0
+    if np.abs(np.diag(values) - own).max() > 1e-6:
+        raise UsageError(f"--measure {probe.info.label} is not {own:g} for a network and itself, so it is no distance")
+    parts = variance_split(squared_distances(values, probe.info.direction), factors, permutations=permutations)
+    return [
+        {
+            "factor": part.factor,
+            "networks": len(values),
+            "levels": len(set(factors.get(part.factor, ()))) or np.nan,
+            "df": part.df,
+            "squares": part.squares,
+            "share": part.share,
+            "by_chance": part.df / (len(values) - 1),
+            "variance": part.variance,
+            "p": np.nan if part.p is None else part.p,
+            "undefined": "",
+        }
+        for part in parts
+    ]
+
+
+def _networks(members: list[Member], folders: list[RunFolder], steps: list[int]) -> list[dict[str, Any]]:
+    accuracy = [mean_accuracy(folder, step) for folder, step in zip(folders, steps, strict=True)]
+    return [
+        {
+            **dict(zip(FACTORS, member[1:], strict=True)),
+            "run": folders[member.run].id,
+            "step": steps[member.run],
+            "run_accuracy": accuracy[member.run],
+        }
+        for member in members
+    ]
