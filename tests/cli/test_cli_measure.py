@@ -133,7 +133,7 @@ REFUSED = [
     ("linear-cka a.npy b.npy --predictions y.npy", 2, ["--predictions changes nothing for linear-cka, a pair measure"]),
     ("concept-probe a.npy --labels words.npy", 1, ["use linear-probe for classes"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
-    ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'none'"]),
+    ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'restricted', 'none'"]),
     ("participation-ratio a.npy --null none", 2, ["--null changes nothing for participation-ratio", "leave it out"]),
     ("participation-ratio a.npy --null global", 2, ["--null changes nothing"]),
     ("participation-ratio a.npy --permutations 200", 2, ["--permutations changes nothing"]),
