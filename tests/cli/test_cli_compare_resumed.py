@@ -64,9 +64,8 @@ def test_killed_between_two_measures_it_computes_only_the_rest(
     assert measured == ["mutual-knn", "agreement"]
     resumed = tables(copied)
     ask("compare", runs["bp"], runs["fa"], *ASKED)  # in the session's store, without a stop
-    (found,) = (
-        d for d in (home / "store" / "comparisons").iterdir() if d.name == next((copied / "comparisons").iterdir()).name
-    )
+    (place,) = (copied / "comparisons").iterdir()
+    found = home / "store" / "comparisons" / place.name
     for name, table in resumed.items():
         pd.testing.assert_frame_equal(table, pd.read_parquet(found / f"{name}.parquet"), check_exact=True)
     assert "compared earlier" in ask(*two).stderr
