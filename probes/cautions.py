@@ -69,8 +69,8 @@ def cautions(
     together = max((p.together for p in prepared), default=1)
     if together > 1:
         said.append(
-            f"{together} positions of each of {n // together} stimuli are rows here; they are alike because they "
-            "belong to one stimulus, and the nulls move them as one."
+            f"{together} positions of each of {n // together} stimuli are rows here, alike because they belong "
+            "to one stimulus, so the nulls move them as one."
         )
     if sizes is not None:
         alone = int((sizes == together).sum())

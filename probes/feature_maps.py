@@ -26,6 +26,9 @@ MAPS = ("flatten", "pool", "positions")
 HELD_OUT = ("ridge", "linear-probe", "knn-probe", "concept-probe")
 """Probes that fit on some rows and judge on others, which must not be positions of the same image."""
 
+IN_ORDER = ("minibatch-cka", "rtd")
+"""Probes that take neighbouring rows, which would be the positions of one image or two."""
+
 
 def positions_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of the positions in an array of stimuli × positions × units; () where there is but one."""
@@ -64,7 +67,7 @@ def with_maps(probe: PairProbe | SingleProbe, maps: str) -> PairProbe | SinglePr
     do the orders that `permute` takes; two arrays must have the same positions.
 
     Raises:
-        ProbeError: no such choice, or positions for a probe that holds rows out.
+        ProbeError: no such choice, or positions for a probe that holds rows out or takes a few.
     """
     one_of("maps", maps, MAPS)
     info = replace(probe.info, maps=maps)
@@ -72,6 +75,11 @@ def with_maps(probe: PairProbe | SingleProbe, maps: str) -> PairProbe | SinglePr
         raise ProbeError(
             f"{info.name} is fitted on some rows and judged on others, and with maps=positions both would show "
             "the same images; use maps=pool or maps=flatten."
+        )
+    if maps == "positions" and info.name in IN_ORDER:
+        raise ProbeError(
+            f"{info.name} takes rows in the order they come in, and with maps=positions these would be the positions "
+            "of an image or two; use maps=pool or maps=flatten."
         )
     if isinstance(probe, SingleProbe):
         return probe._replace(info=info, value=_single_value(probe, maps))

@@ -109,6 +109,12 @@ def test_what_is_fitted_on_some_rows_and_judged_on_others_takes_no_positions():
         with_maps(PROBES[name](), "pool")
 
 
+def test_what_takes_rows_in_their_order_takes_no_positions():
+    for name in ("minibatch-cka", "rtd"):
+        with pytest.raises(ProbeError, match="positions of an image or two; use maps=pool"):
+            with_maps(PROBES[name](), "positions")
+
+
 def test_without_positions_nothing_changes():
     x, y = maps(0)[:, 0, 0], maps(1)[:, 0, 0]
     for how in ("flatten", "pool", "positions"):
