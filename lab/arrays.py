@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from lab.errors import LabError, NotFound, UsageError
+from probes import ProbeError
+from probes.feature_maps import as_rows
 from probes.features import features
 
 
@@ -25,8 +27,11 @@ def read_array(path: str) -> np.ndarray:
     return array
 
 
-def read_features(path: str) -> np.ndarray:
+def read_features(path: str, maps: str = "") -> np.ndarray:
     """A representation, stimuli × units: a .npy file, or `features` in a .npz file.
+
+    Args:
+        maps: how positions become rows (`probes.feature_maps`); then stimuli × positions × units pass as they are.
 
     Raises:
         NotFound, LabError: as `read_array`, or a .npz file without features.
@@ -35,7 +40,14 @@ def read_features(path: str) -> np.ndarray:
     found = _load(path)
     if not isinstance(found, np.ndarray):
         found = _member(path, found, "features", "save them with numpy.savez(path, features=..., ids=...)")
-    return features(found, path)
+    if found.ndim < 3:
+        return features(found, path)
+    if not maps:
+        raise ProbeError(
+            f"{path} has shape {found.shape}, but a measure takes stimuli × units; say in its name how positions "
+            "become rows, as in 'linear-cka(maps=pool)': pool, flatten and positions ask different questions"
+        )
+    return features(as_rows(found, "flatten"), path).reshape(found.shape)
 
 
 def read_ids(path: str) -> np.ndarray | None:
@@ -46,11 +58,12 @@ def read_ids(path: str) -> np.ndarray | None:
     """
     if not zipfile.is_zipfile(path):
         return None
-    ids = _member(
-        path, _load(path), "ids", "save them with numpy.savez(path, features=..., ids=...), or use a .npy file"
-    )
-    if ids.ndim != 1 or not len(ids):
-        raise LabError(f"{path}: ids have shape {ids.shape}; give one per row of the features")
+    cure = "save them with numpy.savez(path, features=..., ids=...), or use a .npy file"
+    ids, shown = _member(path, _load(path), "ids", cure), _member(path, _load(path), "features", cure)
+    if ids.ndim != 1 or not len(ids) or shown.shape[:1] != ids.shape:
+        raise LabError(
+            f"{path}: ids have shape {ids.shape} and features {shown.shape}; give one id per row of features"
+        )
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise LabError(f"{path}: id {values[counts > 1][0]} stands for {counts.max()} rows; give each stimulus one row")

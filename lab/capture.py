@@ -18,6 +18,7 @@ from lab.networks import ARCHITECTURES, Network
 from lab.normalisation import with_statistics
 from lab.training import Trainer, cohorts, kept, on_device
 from lab.user_files import load_user_factory
+from probes.feature_maps import positions_of
 from runs import RunFolder, diverged_seeds, list_checkpoints, load_checkpoint, unflatten_like
 
 
@@ -96,21 +97,9 @@ class Observed:
 
 def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Observed:
     """What the networks of a run show at a stored step."""
-    rule, net = reopen(folder, dataset)
+    trainer, net, template, forward = _reading(folder, dataset)
     spec = folder.spec
-    # Only shapes are asked of it, and the optimiser's memory is not stored.
-    trainer = Trainer(rule, net, optax.identity(), spec.batch, spec.cohort)
     sound = set(sound_seeds(folder))
-    examples = on_device(dataset.train_x[: spec.batch], dataset.train_y[: spec.batch])
-
-    def template(seeds):
-        return kept(jax.eval_shape(trainer.start, seeds, examples))
-
-    def read(stored, x):
-        params = with_statistics(stored["params"], stored["statistics"])
-        return rule.forward(net, params, stored["rule_state"], as_float(x))
-
-    forward = trainer.over_cohort(read, 1)
     found = Observed({name: {} for name in net.hidden}, {}, {})
     for index, cohort in enumerate(cohorts(spec.seeds, spec.cohort)):
         arrays, _ = load_checkpoint(folder, index, step)
@@ -125,6 +114,40 @@ def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Ob
             for layer, h in zip(net.hidden, shown.hidden, strict=True):
                 found.hidden[layer][seed] = h[place].reshape(len(h[place]), -1)
     return found
+
+
+def _reading(folder: RunFolder, dataset: Dataset):
+    """The trainer and network of a run, what its checkpoints hold by seeds, and what its networks answer."""
+    rule, net = reopen(folder, dataset)
+    spec = folder.spec
+    # Only shapes are asked of it, and the optimiser's memory is not stored.
+    trainer = Trainer(rule, net, optax.identity(), spec.batch, spec.cohort)
+    examples = on_device(dataset.train_x[: spec.batch], dataset.train_y[: spec.batch])
+
+    def template(seeds):
+        return kept(jax.eval_shape(trainer.start, seeds, examples))
+
+    def read(stored, x):
+        params = with_statistics(stored["params"], stored["statistics"])
+        return rule.forward(net, params, stored["rule_state"], as_float(x))
+
+    return trainer, net, template, trainer.over_cohort(read, 1)
+
+
+def layer_shapes(folder: RunFolder, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """Shape of what each hidden block answers to one stimulus: (units,), or positions first, as (height, width, units).
+
+    `Observed.hidden` holds it flattened.
+    """
+    trainer, net, template, forward = _reading(folder, dataset)
+    seeds = trainer.seeds(cohorts(folder.spec.seeds, folder.spec.cohort)[0])
+    shown = jax.eval_shape(forward, template(seeds), jax.ShapeDtypeStruct((1, *net.input_shape), dataset.test_x.dtype))
+    return {layer: h.shape[2:] for layer, h in zip(net.hidden, shown.hidden, strict=True)}
+
+
+def shaped(h: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A flattened representation with its positions, if it has any."""
+    return h.reshape(len(h), *shape) if positions_of((1, *shape)) else h
 
 
 def capture(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> dict[str, dict[int, np.ndarray]]:

@@ -7,8 +7,10 @@ their initial weights, which makes them alike for that reason alone; such pairs 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from lab.callstring import parse
 from lab.capture import (
     Stimuli,
     dataset_of,
+    layer_shapes,
     matched_steps,
     mean_accuracy,
     mean_metric,
@@ -27,19 +30,23 @@ from lab.capture import (
 from lab.cells import WHOLE
 from lab.comparison_layers import common_layers, compare_layer
 from lab.comparison_networks import compare_networks
+from lab.comparison_search import search_layers
 from lab.comparison_table import Group, Plan
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import subjects
-from lab.measures import by_layer, comparing_probe
+from lab.measures import by_layer, comparing_probe, settled
 from lab.summary import rule_name
-from lab.tables import read_tables, request, write_tables
+from lab.tables import once, read_tables, request, write_tables
 from probes.all_pairs import MEMORY
-from probes.probe import FunctionalProbe
+from probes.feature_maps import positions_of
+from probes.probe import FunctionalProbe, PairProbe
 from probes.subject import Task
 from runs import RunFolder, Store
 
 FILE = "comparison.json"
+PARTS = "parts"
+BEST = "the best pair of layers"
 Say = Callable[[str], None]
 
 
@@ -80,11 +87,14 @@ def compare_runs(
 ) -> Comparison:
     """Compare runs, or find the comparison in the store; it is kept as two Parquet tables and a JSON file.
 
+    Each measure at each layer is kept as soon as it is finished, until all are, so that a comparison that was stopped
+    goes on from there.
+
     Args:
         memory: bytes for what all pairs of one measure at one layer are computed from.
 
     Raises:
-        UsageError: fewer than two runs, one twice, different data, no common layer.
+        UsageError: fewer than two runs, one twice, different data, no common layer, a search without a null.
         runs.RunError: a run is incomplete or damaged.
     """
     import pandas as pd
@@ -97,6 +107,8 @@ def compare_runs(
         folder.require_complete()
     asked = [comparing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
+    if plan.search:
+        require_nulls(probes)
     plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
     about, key = request(folders, plan, (source for _, source in asked))
     place = store.root / "comparisons" / key
@@ -116,22 +128,32 @@ def compare_runs(
     for folder, label, step in zip(folders, labels, steps, strict=True):
         say(f"reading {label} at step {step}")
         groups.append(read_group(folder, label, step, seen, dataset, functional))
-    layers = common_layers(groups, plan.layers) if plan.layers or any(map(by_layer, probes)) else []
+    layers = common_layers(groups, plan.layers) if not plan.search and any(map(by_layer, probes)) else []
+    probes = [settled(probe, with_maps(groups, layers or plan.layers)) for probe in probes]
     task = Task(seen.y, np.asarray(as_float(seen.x)))
-    rows, pairs = [], []
-    for probe, layer in [(p, layer) for p in probes for layer in (layers if by_layer(p) else [WHOLE])]:
+
+    def measure(probe: PairProbe | FunctionalProbe, layer: str):
         say(f"measuring {probe.info.label} at {layer}")
         if isinstance(probe, FunctionalProbe):
-            made, between = compare_networks(probe, layer, groups, task, plan)
-        else:
-            made, between = compare_layer(probe, layer, groups, seen.y, plan, memory)
+            return compare_networks(probe, layer, groups, task, plan)
+        if plan.search:
+            return search_layers(probe, groups, plan.layers, seen.y, plan, memory)
+        return compare_layer(probe, layer, groups, seen.y, plan, memory)
+
+    rows, pairs = [], []
+    where = [(probe, layer) for probe in probes for layer in places_of(probe, layers, plan)]
+    for i, (probe, layer) in enumerate(where):
+        of = {"comparison": key, "measure": probe.info.label, "layer": layer}
+        made, between = once(place / PARTS / f"{i}.json", of, partial(measure, probe, layer))
         rows += made
         pairs += between
     for row, q in zip(rows, discoveries([row["rule_effect_p"] for row in rows]), strict=True):
         row["rule_effect_q"] = q
     tables = {"rows": pd.DataFrame(rows), "pairs": pd.DataFrame(pairs)}
+    about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "labels": labels, "steps": steps}
     write_tables(place, FILE, tables, about)
+    shutil.rmtree(place / PARTS, ignore_errors=True)
     return Comparison(key, labels, **tables, about=about)
 
 
@@ -141,7 +163,36 @@ def read_group(folder: RunFolder, label: str, step: int, seen: Stimuli, dataset:
     now = start if step == 0 else observe(folder, step, seen, dataset)
     accuracy, loss = mean_accuracy(folder, step), mean_metric(folder, step, "train_loss")
     networks = [subjects(folder, dataset, at, start) if functional else {} for at in (now, start)]
-    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks)
+    shapes = layer_shapes(folder, dataset)
+    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, shapes)
+
+
+def places_of(probe: PairProbe | FunctionalProbe, layers: list[str], plan: Plan) -> list[str]:
+    """Where a measure is taken: at each layer, at the best pair of them, or of the whole network."""
+    if plan.search:
+        return [BEST]
+    return layers if by_layer(probe) else [WHOLE]
+
+
+def with_maps(groups: list[Group], layers: Sequence[str] | None) -> bool:
+    """Whether any of these layers, or of all if none are named, answers at several positions of a stimulus."""
+    return any(
+        positions_of((1, *shape)) for g in groups for layer, shape in g.shapes.items() if layer in (layers or g.shapes)
+    )
+
+
+def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:
+    """A best pair of layers says nothing without the null of the maximum.
+
+    Raises:
+        UsageError: a measure has no null of permuted stimuli.
+    """
+    for probe in probes:
+        if isinstance(probe, FunctionalProbe) or not probe.info.paired:
+            raise UsageError(
+                f"--best-layers: {probe.info.label} has no permutation null, and the best of many layers says nothing "
+                "without one; leave it out, or name the layers with --layer"
+            )
 
 
 def discoveries(p: list[float]) -> list[float]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lab.comparison_nulls import Nulls
+from lab.comparison_nulls import ROWS, Nulls
 from lab.comparison_table import Group, Measured, Plan, tabulate
-from lab.errors import UsageError
-from probes import PairProbe, Prepared
-from probes.all_pairs import all_pairs, prepare_all
+from lab.errors import LabError, UsageError
+from probes import PairProbe, Prepared, ProbeError, Undefined
+from probes.all_pairs import Shelf, all_pairs, prepare_all
 from probes.cautions import cautions
+from probes.feature_maps import different_positions, positions_of
 
 
 def common_layers(groups: list[Group], asked: tuple[str, ...] | None) -> list[str]:
@@ -29,32 +32,102 @@ def common_layers(groups: list[Group], asked: tuple[str, ...] | None) -> list[st
 
 @dataclass(frozen=True)
 class Representations(Measured):
-    """The representations that have a value, prepared once for one probe, and how many units they have."""
+    """The representations of one run at one layer that have a value, prepared for one probe.
 
-    prepared: dict[int, Prepared]
-    width: int
+    Attributes:
+        places: seed -> place of its prepared representation on the shelf.
+        sketches: the same without their content, of which remarks are made.
+    """
+
+    layer: str
+    places: dict[int, int] = field(default_factory=dict)
+    sketches: list[Prepared] = field(default_factory=list)
+
+    def add(self, seed: int, p: Prepared, untrained: float | Undefined, place: int) -> None:
+        self.seeds.append(seed)
+        self.untrained.append(untrained)
+        self.places[seed] = place
+        hollow = tuple(np.broadcast_to(np.float64(0), array.shape) for array in p.arrays)
+        self.sketches.append(replace(p, arrays=hollow))
 
 
-def _measured(probe: PairProbe, layer: str, group: Group) -> Representations:
-    representations = (group.trained[layer][seed] for seed in group.seeds)
-    prepared = dict(zip(group.seeds, prepare_all(probe, representations), strict=True))
-    undefined = {s: p.undefined.reason for s, p in prepared.items() if p.undefined is not None}
-    trained = {seed: p for seed, p in prepared.items() if p.undefined is None}
-    starts = prepare_all(probe, (group.start[layer][seed] for seed in trained))
-    untrained = [probe.value(p, start) for p, start in zip(trained.values(), starts, strict=True)]
-    width = next(iter(group.trained[layer].values())).shape[1] if group.trained[layer] else 0
-    return Representations(group, list(trained), undefined, untrained, trained, width)
+@contextmanager
+def prepared_at(
+    probe: PairProbe, sites: Sequence[tuple[Group, str]], memory: int
+) -> Iterator[tuple[Shelf, list[Representations]]]:
+    """All networks of some runs at some layers, prepared one after another; what does not fit is kept on disk."""
+    require_same_positions(probe, sites)
+    measured = [Representations(group, [], {}, [], layer) for group, layer in sites]
+
+    networks = [(m, seed) for m in measured for seed in m.group.seeds]
+
+    def shown() -> Iterator[np.ndarray]:
+        for m, seed in networks:
+            for state in (m.group.trained, m.group.start):
+                yield m.group.shaped(m.layer, state[m.layer][seed])
+
+    def everyone() -> Iterator[Prepared]:
+        made, place = prepare_all(probe, shown(), memory // 2), 0
+        for m, seed in networks:
+            try:
+                p, start = next(made), next(made)
+            except ProbeError as error:
+                raise LabError(f"{m.group.label}, seed {seed}, {m.layer}: {error}") from None
+            if p.undefined is not None:
+                m.undefined[seed] = p.undefined.reason
+                continue
+            m.add(seed, p, probe.value(p, start), place)
+            place += 1
+            yield p
+
+    with Shelf(everyone(), memory // 2) as shelf:
+        yield shelf, measured
+
+
+def require_same_positions(probe: PairProbe, sites: Sequence[tuple[Group, str]]) -> None:
+    """Where every position is a stimulus, all must have the same ones.
+
+    Raises:
+        UsageError: naming the first two that differ.
+    """
+    if probe.info.maps != "positions":
+        return
+    there = [(f"{g.label} at {layer}", positions_of((1, *g.shapes.get(layer, (1,))))) for g, layer in sites]
+    for name, positions in there[1:]:
+        if positions != there[0][1]:
+            raise UsageError(different_positions(probe.info.label, *there[0], name, positions))
+
+
+def remarks_on(probe: PairProbe, a: Representations, b: Representations, labels) -> list[str]:
+    """What a reader of the values of these should be told besides them."""
+    sketches = [*a.sketches, *b.sketches]
+    if not sketches:
+        return []
+    n, together = sketches[0].n, sketches[0].together
+    widths = [max((p.d for p in m.sketches), default=0) for m in (a, b)]
+    return cautions(probe, n, *widths, np.repeat(labels, together), sketches)
+
+
+def values_between(probe: PairProbe, shelf: Shelf, memory: int) -> np.ndarray:
+    """Values between all networks on a shelf.
+
+    n×n matrices pay where many networks share the making of each; at many rows a few are compared faster one by one.
+    """
+    if not len(shelf):
+        return np.empty((0, 0))
+    first = shelf[0]
+    if first.n > ROWS and len(shelf) * first.d < first.n:
+        probe = probe._replace(matrix=None)
+    return all_pairs(probe, (shelf[i] for i in range(len(shelf))), memory=memory)
 
 
 def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, plan: Plan, memory: int):
     """All rows and all pairs of networks of one probe at one layer."""
-    measured = [_measured(probe, layer, group) for group in groups]
-    everyone = [p for m in measured for p in m.prepared.values()]
-    values = all_pairs(probe, everyone, memory=memory) if everyone else np.empty((0, 0))
-    nulls = Nulls(probe, [(m.seeds, m.prepared) for m in measured], labels, plan.permutations)
+    with prepared_at(probe, [(group, layer) for group in groups], memory) as (shelf, measured):
+        values = values_between(probe, shelf, memory)
+        nulls = Nulls(probe, shelf, [(m.seeds, m.places) for m in measured], labels, plan.permutations, memory)
 
-    def remarks(i: int, j: int) -> list[str]:
-        a, b = measured[i], measured[j]
-        return cautions(probe, plan.stimuli, a.width, b.width, labels, [*a.prepared.values(), *b.prepared.values()])
+        def remarks(i: int, j: int) -> list[str]:
+            return remarks_on(probe, measured[i], measured[j], labels)
 
-    return tabulate(probe.info, layer, measured, values, plan, nulls.result, remarks)
+        return tabulate(probe.info, layer, measured, values, plan, nulls.result, remarks)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.capture import sound_seeds
+from lab.capture import shaped, sound_seeds
 from lab.cells import ONE_SEED, WHOLE, mean_interval, put
 from probes import ProbeInfo, Undefined
 from probes.intervals import between_interval, contrast_interval, mean_between, within_interval
@@ -26,6 +26,9 @@ ACCURACY_GAP = 0.02
 NO_VALUE = Undefined("some pairs of networks have no value")
 NO_SHARED_START = Undefined("no two of these networks share a start")
 
+FEWEST = 3
+"""Seeds per rule below which there is neither an interval nor a test over seeds."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +40,7 @@ class Plan:
         permutations: K of the nulls that are drawn.
         match: "steps" (the last of each), "accuracy" or "loss" (see `capture.matched_steps`).
         layers: names of blocks; None for all that the runs have in common.
+        search: whether the pair of layers that match best is searched for, and not each compared with its namesake.
     """
 
     measures: tuple[str, ...] = ("debiased-cka",)
@@ -44,6 +48,7 @@ class Plan:
     permutations: int = 200
     match: str = "steps"
     layers: tuple[str, ...] | None = None
+    search: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Group:
         accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
         trained, start: layer -> seed -> representation, at that step and at step 0.
         networks, untrained: seed -> the network itself, at that step and at step 0; empty where no measure needs it.
+        shapes: layer -> shape of a representation of one stimulus, positions first; the arrays have it flattened.
     """
 
     folder: RunFolder
@@ -65,10 +71,15 @@ class Group:
     start: dict[str, dict[int, np.ndarray]]
     networks: dict[int, Subject] = field(default_factory=dict)
     untrained: dict[int, Subject] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
         return sound_seeds(self.folder)
+
+    def shaped(self, layer: str, h: np.ndarray) -> np.ndarray:
+        """A representation at a layer with its positions, if it has any."""
+        return shaped(h, self.shapes.get(layer, ()))
 
 
 @dataclass(frozen=True)
@@ -107,16 +118,20 @@ def tabulate(
     spans = [slice(begin, end) for begin, end in itertools.pairwise(ends)]
     rows, pairs = [], []
     for i, m in enumerate(measured):
-        pairs += _within_pairs(info, layer, m, values[spans[i], spans[i]])
+        pairs += pairs_within(info, layer, m, values[spans[i], spans[i]])
         for j in range(i + 1, len(measured)):
             parts = Parts(*(values[spans[r], spans[c]] for r, c in ((i, i), (j, j), (i, j), (j, i))))
-            pairs += _pairs(info, layer, "between", m, measured[j], parts.ab)
+            pairs += network_pairs(info, layer, "between", m, measured[j], parts.ab)
             if not info.symmetric:
-                pairs += _pairs(info, layer, "between", measured[j], m, parts.ba)
-            row = _row(info, layer, m, measured[j], parts, partial(null, i, j), plan)
-            told = [*row.pop("notes"), *remarks(i, j)]
-            rows.append({**row, "notes": "; ".join(dict.fromkeys(told))})
+                pairs += network_pairs(info, layer, "between", measured[j], m, parts.ba)
+            row = row_of(info, layer, m, measured[j], parts, partial(null, i, j), plan)
+            rows.append(noted(row, remarks(i, j)))
     return rows, pairs
+
+
+def noted(row: dict[str, Any], more: list[str]) -> dict[str, Any]:
+    """The same row with its notes and some more as one text, each once."""
+    return {**row, "notes": "; ".join(dict.fromkeys([*row["notes"], *more]))}
 
 
 class Parts(NamedTuple):
@@ -128,15 +143,15 @@ class Parts(NamedTuple):
     ba: np.ndarray
 
 
-def _within_pairs(info: ProbeInfo, layer: str, m: Measured, within) -> list[dict[str, Any]]:
-    rows = _pairs(info, layer, "within", m, m, within, keep=(lambda i, j: i < j) if info.symmetric else ne)
+def pairs_within(info: ProbeInfo, layer: str, m: Measured, within) -> list[dict[str, Any]]:
+    rows = network_pairs(info, layer, "within", m, m, within, keep=(lambda i, j: i < j) if info.symmetric else ne)
     for seed, value in zip(m.seeds, m.untrained, strict=True):
         number = np.nan if isinstance(value, Undefined) else value
         rows.append(_pair(info, layer, "untrained", m.group.label, seed, m.group.label, seed, number))
     return rows
 
 
-def _pairs(info, layer, kind, a: Measured, b: Measured, S, keep=lambda i, j: True) -> list[dict[str, Any]]:
+def network_pairs(info, layer, kind, a: Measured, b: Measured, S, keep=lambda i, j: True) -> list[dict[str, Any]]:
     return [
         _pair(info, layer, kind, a.group.label, s, b.group.label, t, S[i, j])
         for (i, s), (j, t) in itertools.product(enumerate(a.seeds), enumerate(b.seeds))
@@ -188,7 +203,7 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
     return Pairing(a.seeds, rest, False, notes)
 
 
-def _row(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, null, plan) -> dict[str, Any]:
+def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, null, plan) -> dict[str, Any]:
     """One line of the table: two rules at one layer, all of it over the same seeds.
 
     A value that depends on the order of its two networks enters everything as the mean of both directions, which stand
@@ -251,7 +266,10 @@ def _row(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, nu
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
     put(row, "rule_effect", effect, notes)
     row["rule_effect_p"] = row["rule_effect_p_floor"] = np.nan
-    if several:
+    fewest = min(len(A), len(B))
+    if several and fewest < FEWEST:
+        notes.append(f"no test of the rule effect: it needs at least {FEWEST} seeds per rule, and there are {fewest}")
+    elif several:
         test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, info)
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
     for kind in KINDS:

@@ -16,10 +16,12 @@ from lab.capture import (
     Stimuli,
     dataset_of,
     final_step,
+    layer_shapes,
     mean_accuracy,
     mean_metric,
     observe,
     reopen,
+    shaped,
     sound_seeds,
     stimuli,
 )
@@ -28,10 +30,11 @@ from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import own_forward, subjects
-from lab.measures import by_layer, describing_probe
+from lab.measures import by_layer, describing_probe, settled
 from lab.networks import Network
 from lab.tables import read_tables, request, write_tables
 from probes import SingleProbe, Undefined, headline
+from probes.feature_maps import positions_of
 from probes.intervals import Interval
 from probes.probe import FunctionalProbe
 from probes.subject import Subject, Task
@@ -104,13 +107,18 @@ def describe_runs(
     dataset = dataset_of(folders)
     seen = stimuli(dataset, plan.stimuli)
     chosen = [layers_of(folder, dataset, probes, plan.layers) for folder in folders]
+    shapes = [layer_shapes(folder, dataset) for folder in folders]
+    looked_at = [its[layer] for its, layers in zip(shapes, chosen, strict=True) for layer in layers]
+    with_maps = any(positions_of((1, *shape)) for shape in looked_at)
+    probes = [settled(probe, with_maps) for probe in probes]
     rows: list[dict[str, Any]] = []
-    for folder, label, layers in zip(folders, labels, chosen, strict=True):
-        rows += describe_run(folder, label, probes, layers, plan, seen, dataset, say)
+    for folder, label, layers, its in zip(folders, labels, chosen, shapes, strict=True):
+        rows += describe_run(folder, label, probes, layers, its, plan, seen, dataset, say)
     # By measure and layer, so that what is to be seen side by side stands so; the sort keeps runs and steps in order.
     order = [probe.info.label for probe in probes]
     shown = list(dict.fromkeys(row["layer"] for row in rows))
     rows.sort(key=lambda row: (order.index(row["measure"]), shown.index(row["layer"])))
+    about["plan"]["measures"] = order
     about = {**about, "labels": labels}
     table = pd.DataFrame(rows)
     write_tables(place, FILE, {"rows": table}, about)
@@ -141,18 +149,22 @@ class Snapshot:
     seen: Stimuli
     observed: Observed
     subjects: dict[int, Subject]
+    shapes: dict[str, tuple[int, ...]]
 
     @cached_property
     def task(self) -> Task:
         return Task(self.seen.y, np.asarray(as_float(self.seen.x)))
 
-    def readout(self, layer: str, seed: int) -> np.ndarray | None:
-        """Weights (units × classes) of the linear map from this layer to the scores; None where there is none.
+    def readout(self, layer: str, seed: int, maps: str) -> np.ndarray | None:
+        """Weights (units × classes) of the linear map from this layer to the scores; None where there is none, as from
+        positions or from their means.
 
         Columns are those of the classes that occur. A rule with a forward pass of its own may transform the layer on
         its way to the readout.
         """
         if layer != self.net.hidden[-1] or own_forward(self.rule) is not None:
+            return None
+        if positions_of((1, *self.shapes[layer])) and maps != "flatten":
             return None
         kernel = self.observed.stored[seed]["params"][self.net.blocks[-1].name]["kernel"]
         return np.asarray(kernel)[:, np.unique(self.seen.y)]
@@ -165,23 +177,24 @@ class Snapshot:
         given = {
             "labels": lambda: self.seen.y,
             "predictions": lambda: self.observed.scores[seed].argmax(axis=1),
-            "readout": lambda: self.readout(layer, seed),
+            "readout": lambda: self.readout(layer, seed, probe.info.maps),
         }
-        return probe.value(self.observed.hidden[layer][seed], *(given[name]() for name in probe.needs))
+        h = shaped(self.observed.hidden[layer][seed], self.shapes[layer])
+        return probe.value(h, *(given[name]() for name in probe.needs))
 
     def values(self, probe: SingleProbe | FunctionalProbe, layer: str) -> dict[int, Found]:
         """The same of every sound seed."""
         return {seed: self.value(probe, layer, seed) for seed in self.observed.scores}
 
 
-def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
+def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
     """All rows of one run."""
     rule, net = reopen(folder, dataset)
     first = observe(folder, 0, seen, dataset)
 
     def snapshot(step: int) -> Snapshot:
         now = first if step == 0 else observe(folder, step, seen, dataset)
-        return Snapshot(rule, net, seen, now, subjects(folder, dataset, now, first))
+        return Snapshot(rule, net, seen, now, subjects(folder, dataset, now, first), shapes)
 
     asked = [(probe, layer) for probe in probes for layer in (layers if by_layer(probe) else (WHOLE,))]
     say(f"measuring {label} at step 0")

@@ -190,6 +190,8 @@ def _limits(rows, summaries: dict[str, Any]) -> str:
     floor = rows["rule_effect_p_floor"].max()
     if floor > 0.05:
         said += f" With so few seeds no exact test of a rule effect can go below p = {floor:.3g}."
+    if np.isnan(floor):
+        said += " Fewer than three seeds per rule have neither intervals nor tests."
     if "ff" in summaries:
         said += (
             " Representations of ff are read with a neutral label in the image, since it sees labels while it learns."

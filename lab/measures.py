@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.callstring import bind, build, parse
+from lab.callstring import Call, bind, parse, resolve
 from lab.errors import UsageError
 from lab.user_files import load_user_factory, users_own
-from probes import PROBES, PairProbe, ProbeInfo, SingleProbe
+from probes import PROBES, PairProbe, ProbeError, ProbeInfo, SingleProbe
+from probes.feature_maps import with_maps
 from probes.probe import FunctionalProbe
 
 Probe = PairProbe | SingleProbe | FunctionalProbe
@@ -30,12 +32,19 @@ def make_probe(text: str, option: str) -> tuple[Probe, bytes | None]:
     Raises:
         UsageError, LabError, NotFound: no such probe, settings it does not take, a file that does not make one.
     """
-    if ".py" not in text.partition("(")[0]:
-        known = PROBES if text.partition("(")[0].strip() in PROBES else every_probe()
-        return build(text, known, option, "`lab probes` lists them; your own is ./my_probe.py.")[0], None
     call = parse(text, option)
+    if ".py" not in call.name:
+        known = PROBES if call.name in PROBES else every_probe()
+        factory = resolve(call, known, option, "`lab probes` lists them; your own is ./my_probe.py.")
+        call, maps = _without_maps(call, factory)
+        bound = bind(call, factory, option)
+        try:
+            return _with_maps(factory(*bound.args, **bound.kwargs), maps), None
+        except (TypeError, ValueError) as error:  # a value that the factory cannot take, in its own words
+            raise UsageError(f"{option} '{text.strip()}': {error}") from None
     path = Path(call.name).expanduser()
     factory, source = load_user_factory(path, "probe", option)
+    call, maps = _without_maps(call, factory)
     bound = bind(call, factory, option)
     with users_own(path, option):
         probe = factory(*bound.args, **bound.kwargs)
@@ -44,7 +53,41 @@ def make_probe(text: str, option: str) -> tuple[Probe, bytes | None]:
             f"{option}: probe() in {path} must return a PairProbe, SingleProbe or FunctionalProbe of probes.probe "
             f"with info=ProbeInfo(...), not {type(probe).__name__}"
         )
-    return probe, source
+    try:
+        return _with_maps(probe, maps), source
+    except ProbeError as error:
+        raise UsageError(f"{option} '{text.strip()}': {error}") from None
+
+
+def _without_maps(call: Call, factory: Callable[..., Probe]) -> tuple[Call, str | None]:
+    """A call and the `maps=` in it, which every measure of representations takes beside its own settings."""
+    if "maps" not in call.kwargs or "maps" in inspect.signature(factory).parameters:
+        return call, None
+    own = {name: value for name, value in call.kwargs.items() if name != "maps"}
+    return Call(call.name, call.args, own), call.kwargs["maps"]
+
+
+def _with_maps(probe: Probe, maps: str | None) -> Probe:
+    if maps is None:
+        return probe
+    if isinstance(probe, FunctionalProbe):
+        raise ProbeError(f"{probe.info.name} measures networks, not their representations, so maps={maps} has no sense")
+    return with_maps(probe, maps)
+
+
+def settled(probe: Probe, with_positions: bool) -> Probe:
+    """A probe for layers of stored networks, some of which have feature maps or none: "flatten" unless it was said.
+
+    Raises:
+        UsageError: it was said, and there are none.
+    """
+    if isinstance(probe, FunctionalProbe) or bool(probe.info.maps) == with_positions:
+        return probe
+    if with_positions:
+        return with_maps(probe, "flatten")
+    raise UsageError(
+        f"{probe.info.label}: maps changes nothing, for none of these layers has feature maps; leave it out"
+    )
 
 
 def networks_of(probe: Probe) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ import numpy as np
 from lab.arrays import read_features
 from lab.errors import UsageError
 from probes import PairProbe, Prepared, SingleProbe, Undefined, headline
-from probes.all_pairs import all_pairs, prepare_all
+from probes.all_pairs import MEMORY, all_pairs, prepare_all
 from probes.cautions import cautions
+from probes.feature_maps import as_rows, different_positions, positions_of
+from probes.features import class_labels
 from probes.moments import moments, sums
-from probes.nulls import NullResult, closed_form_null, null_test, permutation_test
+from probes.nulls import RESTRICTED, NullResult, closed_form_null, null_test, orders, permutation_test
 
 WANTED = {
     "labels": "--labels Y.npy, the class of each stimulus",
@@ -26,40 +30,49 @@ CLOSED_UP_TO = 4000
 
 
 def measure_pair(
-    probe: PairProbe, paths: list[str], labels, null: str, permutations: int | None, seed: int
+    probe: PairProbe, paths: list[str], labels, null: str, permutations: int | None, seed: int, blocks=None
 ) -> dict[str, Any]:
     """Value, null and cautions of a pair probe.
 
     Args:
+        labels: class of each stimulus, or None.
         permutations: how many to draw; None for the closed form where there is one, else 200.
+        blocks: whole numbers, one per stimulus, for a restricted null: stimuli change places with their like alone.
 
     Raises:
-        UsageError: a within-class null without labels; no null where the value alone would mislead.
+        UsageError: a within-class null without labels; no null where the value alone would mislead; blocks that are
+            none, or positions that differ.
     """
     if null == "within-class" and labels is None:
         raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")
-    px, py = (probe.prepare(read_features(path)) for path in paths)
+    px, py = prepared_files(probe, paths)
+    stimuli = px.n // px.together
+    draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed)
     value = probe.value(px, py)
     answer: dict[str, Any] = {
         "direction": probe.info.direction,
         "value": None,
-        "n": px.n,
+        "n": stimuli,
         "units": [px.d, py.d],
         "null": None,
         "calibrated": None,
+        **maps_facts(probe, px.n),
     }
     if null == "none":
-        require_enough_stimuli(probe, px.n, max(px.d, py.d))
-    warnings = cautions(probe, px.n, px.d, py.d, labels, (px, py))
+        require_enough_stimuli(probe, px.n, max(px.d, py.d), "leave out --null none")
+    warnings = cautions(probe, px.n, px.d, py.d, by_row(labels, px), (px, py))
     if labels is None:
         warnings.append(NO_LABELS)
+    if draws is not None:
+        warnings += few_orders(blocks, len(draws))
     if isinstance(value, Undefined):
         return {**answer, "undefined": value.reason, "warnings": warnings}
     answer["value"] = value
     if null != "none" and probe.info.paired:
-        found = null_test(probe, px, py) if null == "global" and permutations is None else None
+        in_closed_form = null == "global" and permutations is None and px.n <= CLOSED_UP_TO
+        found = null_test(probe, px, py) if in_closed_form else None
         if found is None:
-            drawn = {"permutations": permutations or 200, "seed": seed}
+            drawn = {"permutations": permutations or 200, "seed": seed, "draws": draws}
             found = permutation_test(probe, px, py, kind=null, labels=labels, **drawn)
         if isinstance(found, Undefined):
             warnings.append(f"no null: {found.reason}")
@@ -69,7 +82,78 @@ def measure_pair(
     return {**answer, "warnings": warnings}
 
 
-def require_enough_stimuli(probe: PairProbe, n: int, d: int) -> None:
+def prepared_files(probe: PairProbe, paths: list[str], memory: int = MEMORY) -> Iterator[Prepared]:
+    """Prepared representations of files, which are read as they are needed.
+
+    Raises:
+        UsageError: maps were asked for and no array has any, or positions that are compared differ.
+    """
+    shapes: list[tuple[int, ...]] = []
+
+    def arrays() -> Iterator[np.ndarray]:
+        for path in paths:
+            array = read_features(path, probe.info.maps)
+            shapes.append(array.shape)
+            if len(shapes) == len(paths) or probe.info.maps == "positions":
+                check_maps(probe, paths[: len(shapes)], shapes)
+            yield array
+
+    return prepare_all(probe, arrays(), memory)
+
+
+def check_maps(probe: PairProbe | SingleProbe, paths: list[str], shapes: list[tuple[int, ...]]) -> None:
+    """Refuse maps that change nothing, and positions that differ where they are compared one by one.
+
+    Raises:
+        UsageError: either of these.
+    """
+    if probe.info.maps and all(len(shape) < 3 for shape in shapes):
+        raise UsageError(
+            f"maps={probe.info.maps} changes nothing: {' and '.join(paths)} {'have' if len(paths) > 1 else 'has'} no "
+            "positions between stimuli and units; leave it out"
+        )
+    for path, shape in zip(paths[1:], shapes[1:], strict=True):
+        first, other = positions_of(shapes[0]), positions_of(shape)
+        if probe.info.maps == "positions" and first != other:
+            raise UsageError(different_positions(probe.info.label, paths[0], first, path, other))
+
+
+def maps_facts(probe: PairProbe | SingleProbe, rows: int) -> dict[str, Any]:
+    """What an answer says of feature maps; nothing where there are none."""
+    return {"maps": probe.info.maps, "rows": rows} if probe.info.maps else {}
+
+
+def by_row(labels, p: Prepared):
+    """One label per stimulus as one per row of its positions."""
+    return None if labels is None else np.repeat(class_labels(labels, p.n // p.together), p.together)
+
+
+def inside_blocks(blocks: np.ndarray, n: int, permutations: int, seed: int) -> list[np.ndarray]:
+    """K orders of n stimuli, in which each takes the place of one of its own block.
+
+    Raises:
+        UsageError: not one whole number per stimulus, or every stimulus has a block to itself.
+    """
+    if blocks.dtype.kind not in "iu" or blocks.shape != (n,):
+        raise UsageError(
+            f"--blocks has shape {blocks.shape} of {blocks.dtype}, and there are {n} stimuli; give one whole number "
+            "for each: stimuli of one number change places"
+        )
+    if len(np.unique(blocks)) == n:
+        raise UsageError("--blocks gives every stimulus a block of its own, so that none can move; give larger blocks")
+    return orders(n, "within-class", blocks, permutations, seed)
+
+
+def few_orders(blocks: np.ndarray, permutations: int) -> list[str]:
+    """A warning where blocks allow fewer different orders than are drawn: p cannot fall below one over their number."""
+    sizes = np.unique(blocks, return_counts=True)[1]
+    log_orders = float(sum(math.lgamma(size + 1) for size in sizes))
+    if log_orders >= math.log(permutations):
+        return []
+    return [f"the blocks allow only {round(math.exp(log_orders))} orders, so p is hardly below one over that"]
+
+
+def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
     """A value that is high by construction must not stand alone.
 
     Raises:
@@ -78,7 +162,7 @@ def require_enough_stimuli(probe: PairProbe, n: int, d: int) -> None:
     if probe.info.few_stimuli and n < 2 * d:
         raise UsageError(
             f"{probe.info.name} without a null would mislead: with n = {n} stimuli and {d} units, "
-            f"{probe.info.few_stimuli}; leave out --null none, or give {2 * d} stimuli"
+            f"{probe.info.few_stimuli}; {cure}, or give {2 * d} stimuli"
         )
 
 
@@ -88,24 +172,24 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
     Arrays are read one at a time. Where no closed form is known there is no null, and the answer says so.
 
     Raises:
-        UsageError: no null where the values alone would mislead.
+        UsageError: no null where the values alone would mislead; maps as in `prepared_files`.
     """
     seen: list[Prepared] = []
     parts: list[Any] = []
     closed = null == "global" and probe.matrix is not None and probe.symmetric_matrix
 
     def prepared() -> Iterator[Prepared]:
-        for p in prepare_all(probe, map(read_features, paths), memory):
-            if closed and p.n <= CLOSED_UP_TO:
+        for p in prepared_files(probe, paths, memory):
+            if closed and p.n <= CLOSED_UP_TO and p.together == 1:
                 parts.append(None if p.undefined else sums(probe.matrix(p)))
-            seen.append(Prepared(p.probe, p.n, p.d, (), p.undefined, p.notes))
+            seen.append(replace(p, arrays=()))
             yield p
 
     values = all_pairs(probe, prepared(), memory=memory)
     n, widths = seen[0].n, [p.d for p in seen]
     if not parts:
-        require_enough_stimuli(probe, n, max(widths))
-    warnings = cautions(probe, n, max(widths), max(widths), labels, seen)
+        require_enough_stimuli(probe, n, max(widths), "give two arrays at a time, which have a null")
+    warnings = cautions(probe, n, max(widths), max(widths), by_row(labels, seen[0]), seen)
     if labels is None:
         warnings.append(NO_LABELS)
     p_values = None
@@ -114,18 +198,20 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
             [_p(values[i, j], a, b, probe.info.range[1]) for j, b in enumerate(parts)] for i, a in enumerate(parts)
         ]
     elif null != "none":
-        why = f"n is above {CLOSED_UP_TO}" if closed else "none is known in closed form"
+        large = closed and n > CLOSED_UP_TO
+        why = f"n is above {CLOSED_UP_TO}" if large else "none is known in closed form"
         warnings.append(
             f"no null for {len(paths)} arrays at once: {why}; give two arrays at a time to draw permutations"
         )
     return {
         "direction": probe.info.direction,
         "files": paths,
-        "n": n,
+        "n": n // seen[0].together,
         "units": widths,
         "values": [[None if np.isnan(v) else float(v) for v in row] for row in values],
         "p": p_values,
         "undefined": {path: p.undefined.reason for path, p in zip(paths, seen, strict=True) if p.undefined},
+        **maps_facts(probe, n),
         "warnings": warnings,
     }
 
@@ -143,17 +229,20 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
     Raises:
         UsageError: an input that the probe needs is missing.
     """
-    array = read_features(path)
+    array = read_features(path, probe.info.maps)
+    check_maps(probe, [path], [array.shape])
     for name in probe.needs:
         if name not in given:
             raise UsageError(f"{probe.info.name} needs {WANTED[name]}")
+    measured = as_rows(array, probe.info.maps)
     found = probe.value(array, **given)
     answer: dict[str, Any] = {
         "value": None,
         "n": len(array),
-        "units": [array.shape[1]],
+        "units": [measured.shape[1]],
         "null": None,
         "calibrated": None,
+        **maps_facts(probe, len(measured)),
         "warnings": [],
     }
     if isinstance(found, Undefined):

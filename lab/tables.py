@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from runs.files import write_atomically
 
 MADE_BY = (
     *("capture", "cells", "comparison", "comparison_layers", "comparison_networks", "comparison_nulls"),
-    *("comparison_table", "description", "examination", "functional_model", "tables"),
+    *("comparison_search", "comparison_table", "description", "examination", "functional_model", "tables"),
     *("networks", "blocks", "residual", "attention", "normalisation"),
     *("course", "dynamics", "shape_paths", "variance"),
 )
@@ -73,3 +73,21 @@ def write_tables(place: Path, file: str, tables: dict[str, Any], about: dict[str
         table.to_parquet(buffer, engine="pyarrow", index=False)
         write_atomically(place / f"{name}.parquet", buffer.getvalue())
     write_atomically(place / file, (json.dumps(about, indent=1) + "\n").encode())
+
+
+def once(path: Path, of: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """What `make` returns; made at most once, though the program be stopped before the whole it is part of is stored.
+
+    It is kept at `path` under its own hash and beside a description of what it is, so that neither half a file nor the
+    part of another whole is taken for it. Always in the form JSON gives back, so that what was kept and what is new are
+    the same.
+    """
+    try:
+        digest, text = path.read_text().split("\n", 1)
+        if digest == hashlib.sha256(text.encode()).hexdigest() and (kept := json.loads(text))["of"] == of:
+            return kept["made"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    text = json.dumps({"of": of, "made": make()}, default=lambda number: number.tolist())
+    write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
+    return json.loads(text)["made"]

@@ -107,7 +107,8 @@ def prepare_all(probe: PairProbe, arrays: Iterable[Any], memory: int = MEMORY) -
     try:
         for array in arrays:
             waiting.append(pool.submit(probe.prepare, array))
-            if len(waiting) >= min(CORES, memory // (SCRATCH * max(1, np.shape(array)[0]) ** 2)):
+            rows = math.prod(array.shape[:-1]) if probe.info.maps == "positions" else len(array)
+            if len(waiting) >= min(CORES, memory // (SCRATCH * rows**2)):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -21,7 +21,8 @@ def cautions(
 ) -> list[str]:
     """What a reader of this value at this n and these widths should be told, one line each; often nothing.
 
-    `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves.
+    `prepared` adds remarks on the rows (all-zero, duplicates) of the representations themselves, and says whether
+    several rows show one stimulus; n and labels are those of the rows.
     """
     name, d, settings = probe.info.name, max(d1, d2), dict(probe.info.params)
     said = []
@@ -65,8 +66,14 @@ def cautions(
                 f"{name}: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
                 "part of the value; use a smaller k."
             )
+    together = max((p.together for p in prepared), default=1)
+    if together > 1:
+        said.append(
+            f"{together} positions of each of {n // together} stimuli are rows here, alike because they belong "
+            "to one stimulus, so the nulls move them as one."
+        )
     if sizes is not None:
-        alone = int((sizes == 1).sum())
+        alone = int((sizes == together).sum())
         if alone:
             said.append(
                 f"{alone} of {len(sizes)} classes have one stimulus, which a within-class permutation cannot move: the "

@@ -4,8 +4,8 @@ Two nulls answer two questions. The *global* null permutes all stimuli of one re
 the two networks have something in common. The *within-class* null permutes stimuli only inside their class: beating
 it means that they have more in common than the classes, which every network trained on the same labels shares. With
 other groups than classes in place of the labels (subjects, sessions, categories) it is any restricted null.
-Stimuli are taken to be exchangeable (inside a group, for the second null); crops of one image or positions of one
-feature map are not.
+Stimuli are taken to be exchangeable (inside a group, for the second null). Crops of one image or positions of one
+feature map are not: rows of one stimulus (`Prepared.together` of them) move as one.
 
 The global null of values that are inner products of symmetric matrices need not be drawn: its moments are known.
 """
@@ -82,7 +82,8 @@ def within_class_permutation(labels: Any, rng: np.random.Generator) -> np.ndarra
 
 
 def orders(n: int, kind: str, labels: Any, permutations: int, seed: int) -> list[np.ndarray]:
-    """The K orders of a null: a function of its arguments only, so that all pairs can be tested with the same ones."""
+    """The K orders of n stimuli of a null: a function of its arguments only, so that all pairs can be tested with the
+    same ones."""
     one_of("kind", kind, KINDS)
     positive_integer("permutations", permutations)
     rng = np.random.default_rng(seed)
@@ -90,6 +91,12 @@ def orders(n: int, kind: str, labels: Any, permutations: int, seed: int) -> list
         return [global_permutation(n, rng) for _ in range(permutations)]
     codes = class_labels(labels, n)
     return [within_class_permutation(codes, rng) for _ in range(permutations)]
+
+
+def rows_of(order: np.ndarray, together: int) -> np.ndarray:
+    """The order of rows when stimuli of so many consecutive rows each take this order."""
+    order = np.asarray(order)
+    return (order[:, None] * together + np.arange(together)).ravel() if together > 1 else order
 
 
 def null_result(
@@ -150,8 +157,11 @@ def closed_form_null(observed: float, found: Moments, *, best: float = 1.0, alph
 
 
 def null_test(probe: PairProbe, px: Prepared, py: Prepared, *, alpha: float = 0.05) -> NullResult | Undefined | None:
-    """`closed_form_null` of one pair, or None where there is none: another kind of value, or too skewed a null."""
-    if probe.matrix is None or not probe.symmetric_matrix:
+    """`closed_form_null` of one pair, or None where there is none: another kind of value, or too skewed a null.
+
+    Nor is there one for rows that move several at a time: these moments are over orders of single rows.
+    """
+    if probe.matrix is None or not probe.symmetric_matrix or px.together > 1:
         return None
     observed = probe.value(px, py)
     if isinstance(observed, Undefined):
@@ -161,19 +171,28 @@ def null_test(probe: PairProbe, px: Prepared, py: Prepared, *, alpha: float = 0.
 
 
 def maximum_null(
-    observed: Any, null: Any, *, kind: str = "global", best: float = 1.0, alpha: float = 0.05
+    observed: Any,
+    null: Any,
+    *,
+    kind: str = "global",
+    direction: str = "similarity",
+    best: float = 1.0,
+    alpha: float = 0.05,
 ) -> NullResult:
-    """Null of the largest similarity among several, such as over all pairs of layers.
+    """Null of the largest similarity among several, or of the smallest distance, such as over all pairs of layers.
 
     observed: any shape; null: (K, that shape), drawn with the *same* K permutations for all of them (as `orders` gives
     for one seed), so that what the values have in common is in the null too. The largest of many values is large by
-    chance alone; the null of the maximum is the maximum of each draw.
+    chance alone; the null of the maximum is the maximum of each draw. `best` is as in `null_result`.
     Source: Gröger, Wen and Brbić 2026, arXiv 2602.14486.
     """
     observed, null = np.asarray(observed, dtype=np.float64), np.asarray(null, dtype=np.float64)
     if null.shape[1:] != observed.shape or not observed.size:
         raise ProbeError(f"a null of shape {null.shape} does not belong to values of shape {observed.shape}; draw K.")
-    return null_result(kind, float(observed.max()), null.reshape(len(null), -1).max(axis=1), best=best, alpha=alpha)
+    one_of("direction", direction, ("similarity", "distance"))
+    most = np.max if direction == "similarity" else np.min
+    drawn = most(null.reshape(len(null), -1), axis=1)
+    return null_result(kind, float(most(observed)), drawn, direction=direction, best=best, alpha=alpha)
 
 
 def permutation_test(
@@ -191,12 +210,12 @@ def permutation_test(
     """Permutation null of one pair: the rows of y are re-ordered K times, x stays.
 
     Nothing is prepared anew: `probe.permute` only indexes. Undefined when the value itself is. Under
-    `kind="restricted"` the rows take the orders in `draws`, the caller's own (trials inside their block, say).
+    `kind="restricted"` the stimuli take the orders in `draws`, the caller's own (trials inside their block, say).
     """
     observed = probe.value(px, py)
     if (kind == RESTRICTED) != (draws is not None):
         raise ProbeError('draws=..., the orders that are allowed, go with kind="restricted"; give both or neither.')
-    draws = orders(py.n, kind, labels, permutations, seed) if draws is None else list(draws)
+    draws = orders(py.n // py.together, kind, labels, permutations, seed) if draws is None else list(draws)
     if isinstance(observed, Undefined):
         return observed
     values = [probe.value(px, probe.permute(py, order)) for order in draws]
@@ -215,6 +234,7 @@ def group_nulls(
     labels: Any = None,
     permutations: int = 200,
     seed: int = 0,
+    together: int = 1,
 ) -> np.ndarray:
     """Permutation null of the mean similarity between groups of networks, for all pairs of groups at once.
 
@@ -225,13 +245,13 @@ def group_nulls(
 
     costs one permutation of g matrices, however many networks there are. The same π_k serves all pairs of groups.
     The diagonal [k, a, a] includes i = j: there a network meets its own permuted self, which is no longer a
-    comparison with itself.
+    comparison with itself. Each stimulus has `together` consecutive rows and one label.
 
     Returns: array (K, g, g).
     """
     stack = _stack(means)
     n, _, g = stack.shape
-    draws = orders(n, kind, labels, permutations, seed)
+    draws = [rows_of(order, together) for order in orders(n // together, kind, labels, permutations, seed)]
     null = np.zeros((permutations, g, g))
     # Row blocks stay in the cache, with the group axis last one index fetches all g values, and buffers that live on
     # spare the allocator: together four times faster than permuting whole matrices. Orders are in range, so "clip"

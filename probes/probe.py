@@ -55,6 +55,7 @@ class ProbeInfo:
         few_stimuli: what happens to the value with fewer than 2d stimuli, "" if nothing does.
         null_mean: (n, d1, d2) → expected value for independent representations, None when no closed form is known.
         params: the settings it was made with.
+        maps: how arrays with positions become rows, one of `probes.feature_maps.MAPS`; "" where none are taken.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ProbeInfo:
     few_stimuli: str = ""
     null_mean: Callable[[int, int, int], float] | None = None
     params: tuple[tuple[str, Any], ...] = ()
+    maps: str = ""
 
     def __post_init__(self) -> None:
         unknown = self.invariances - INVARIANCES
@@ -83,7 +85,8 @@ class ProbeInfo:
     @property
     def label(self) -> str:
         """Name with settings, e.g. `mutual-knn(k=10)`: two values compare only if their labels are equal."""
-        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.params)})" if self.params else self.name
+        settings = [*self.params, *[("maps", self.maps)] * bool(self.maps)]
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in settings)})" if settings else self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +95,11 @@ class Prepared:
 
     Attributes:
         probe: label of the probe that prepared it.
-        n, d: stimuli and units of the original array.
+        n, d: rows (stimuli, or their positions) and units of what was measured.
         arrays: what the probe needs later; empty when `undefined` is set.
         undefined: why no value exists for this representation, or None.
         notes: remarks on rows (all-zero, duplicates) or units that a reader of the value should see.
+        positions: shape of the positions whose rows belong to one stimulus; () where a row is a stimulus.
     """
 
     probe: str
@@ -104,6 +108,12 @@ class Prepared:
     arrays: tuple[np.ndarray, ...]
     undefined: Undefined | None = None
     notes: tuple[str, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    @property
+    def together(self) -> int:
+        """Rows of one stimulus, which a permutation must move as one."""
+        return math.prod(self.positions)
 
 
 class PairProbe(NamedTuple):

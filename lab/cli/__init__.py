@@ -77,7 +77,9 @@ def one_line(error: Exception) -> Exception:
         return told
     told_full = ("RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)) and "JaxRuntimeError" in kinds
     if isinstance(error, MemoryError) or told_full:
-        return LabError("not enough memory on this device; use a smaller network, --batch, --cohort or --train-size")
+        return LabError(
+            "not enough memory on this device; use a smaller network, --batch, --cohort, --train-size or --stimuli"
+        )
     if isinstance(error, OSError) and error.filename:
         return LabError(f"{error.filename}: {error.strerror}; check the path, the permissions and the space left")
     return error

@@ -24,6 +24,12 @@ MATCHES = click.Choice(["steps", "accuracy", "loss"])
     help="A probe of two networks of `lab probes`; may be repeated.",
 )  # fmt: skip
 @click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
+@click.option(
+    "--best-layers",
+    "search",
+    is_flag=True,
+    help="Search for the pair of layers that match best; p is that of the maximum.  [default: each with its namesake]",
+)
 @click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
 @click.option(
     "--permutations",
@@ -49,7 +55,9 @@ MATCHES = click.Choice(["steps", "accuracy", "loss"])
 @device_option
 @store_option
 @json_option
-def compare(runs, measures, layers, stimuli, permutations, match, memory, as_csv, device, store, as_json) -> None:
+def compare(
+    runs, measures, layers, search, stimuli, permutations, match, memory, as_csv, device, store, as_json
+) -> None:
     """Compare the hidden representations of stored runs, block by block; train nothing.
 
     RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. For every pair of
@@ -59,12 +67,18 @@ def compare(runs, measures, layers, stimuli, permutations, match, memory, as_csv
     two rules are less alike than networks of one. Intervals (95 %) are over seeds. Functional measures compare what
     the networks do with the inputs: they have no null, and those of a whole network one row, with the layer "output".
 
+    Feature maps are flattened unless the measure says maps=pool (means over positions) or maps=positions (every
+    position is a stimulus; the nulls move whole images); its name in the table says which. A comparison that was
+    stopped goes on with the same command from the last measure and layer that was finished.
+
     \b
     Examples:
         lab compare bp fa
         lab compare bp fa dfa --measure mutual-knn --measure 'rsa()' --csv
         lab compare bp es --match accuracy
         lab compare bp fa --measure agreement --measure 'stitching(by=match)'
+        lab compare bp fa --measure 'debiased-cka(maps=pool)'
+        lab compare bp fa --best-layers
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one")
@@ -77,7 +91,7 @@ def compare(runs, measures, layers, stimuli, permutations, match, memory, as_csv
     limit = bytes_of(memory)
     where = open_store(store)
     folders = find_runs(where, runs)
-    plan = Plan(tuple(measures), stimuli, permutations, match, tuple(layers) or None)
+    plan = Plan(tuple(measures), stimuli, permutations, match, tuple(layers) or None, search)
     comparison = compare_runs(folders, plan, where, lambda line: click.echo(line, err=True), limit)
     if as_csv:
         click.echo(comparison.rows.to_csv(index=False), nl=False)
@@ -111,12 +125,14 @@ def print_comparison(comparison) -> None:
         "p (floor)",
         "q",
     ]
-    for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
-        click.echo(f"{measure} ({block.iloc[0]['direction']}), {layer}")
+    searched = "layer_a" in rows
+    for (measure, where), block in rows.groupby(["measure", "layer_choice" if searched else "layer"], sort=False):
+        click.echo(f"{measure} ({block.iloc[0]['direction']}), {where}")
         print_table(columns, [_line(row) for _, row in block.iterrows()])
         click.echo("")
+    where = "the best pair of layers of every two rules" if searched else "layers compared with their namesakes"
     click.echo(
-        f"n = {first['n']} test stimuli; {_counts(rows)}; intervals over seeds; layers compared with their namesakes; "
+        f"n = {first['n']} test stimuli; {_counts(rows)}; intervals over seeds; {where}; "
         f"p of the nulls in brackets, {null_sources(rows)}."
     )
     for label, step, accuracy, loss in _matched(rows):
@@ -134,8 +150,9 @@ def print_comparison(comparison) -> None:
 
 
 def _line(row) -> list[str]:
+    at = [f" {row[f'layer_{side}']}" if "layer_a" in row else "" for side in "ab"]
     return [
-        f"{row['rule_a']} - {row['rule_b']}",
+        f"{row['rule_a']}{at[0]} - {row['rule_b']}{at[1]}",
         _interval(row, "between"),
         _number(row["same_start"]),
         f"{_number(row['ceiling_a'])} / {_number(row['ceiling_b'])}",
@@ -154,8 +171,10 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _interval(row, name: str, sign: str = "") -> str:
+    if math.isnan(row[name]):
+        return "undefined"
     if math.isnan(row[f"{name}_low"]):
-        return _number(row[name], sign)
+        return f"{_number(row[name], sign)} [no interval]"
     return f"{_number(row[name], sign)} [{_number(row[f'{name}_low'], sign)}, {_number(row[f'{name}_high'], sign)}]"
 
 

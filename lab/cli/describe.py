@@ -36,12 +36,13 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
     RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. Each value is a
     mean over the seeds that did not diverge, with a 95 % interval over seeds, beside that of the same networks before
     training. Measures of the whole network have one row, with the layer "output"; the others have one per hidden
-    block.
+    block, whose feature maps are flattened unless the measure says maps=pool or maps=positions.
 
     \b
     Examples:
         lab describe bp fa
         lab describe bp --measure nc1 --measure calibration-error --json
+        lab describe bp --measure 'participation-ratio(maps=pool)'
         lab describe bp fa --steps all --csv
     """
     if as_json and as_csv:
@@ -88,6 +89,8 @@ def _line(row) -> list[str]:
     value = _number(row["value"], "undefined")
     if not math.isnan(row["value_low"]):
         value += f" [{_number(row['value_low'])}, {_number(row['value_high'])}]"
+    elif not math.isnan(row["value"]):
+        value += " [no interval]"
     accuracy = "-" if math.isnan(row["accuracy"]) else f"{100 * row['accuracy']:.2f}"
     return [
         row["rule"],

@@ -18,11 +18,12 @@ from lab.cli.options import json_option, print_json, print_table
 @click.option("--readout", metavar="W.npy", help="Weights of the linear readout, units × classes: for nc3.")
 @click.option(
     "--null",
-    type=click.Choice(["global", "within-class", "none"]),
+    type=click.Choice(["global", "within-class", "restricted", "none"]),
     default="global",
     show_default=True,
-    help="What is permuted; classes may be any groups of stimuli.",
+    help="What is permuted: all stimuli, those of one class (--labels), those of one block (--blocks).",
 )
+@click.option("--blocks", metavar="B.npy", help="Whole numbers, one per stimulus: only equal ones change places.")
 @click.option(
     "--permutations",
     type=click.IntRange(1, 1_000_000),
@@ -32,13 +33,19 @@ from lab.cli.options import json_option, print_json, print_table
 @click.option("--memory", default="2GiB", show_default=True, help="For all pairs of more than two arrays.")
 @json_option
 @click.pass_context
-def measure(ctx, measure, arrays, labels, predictions, readout, null, permutations, seed, memory, as_json) -> None:
+def measure(
+    ctx, measure, arrays, labels, predictions, readout, null, blocks, permutations, seed, memory, as_json
+) -> None:
     """Compute MEASURE on arrays of any origin: .npy files, stimuli in rows, units in columns.
 
     A pair measure takes two arrays whose rows are the same stimuli in the same order, and is reported beside a
-    permutation null; more than two give the matrix of all pairs. A single measure takes one array. Feature maps have to
-    be flattened or pooled first. A .npz file with `features` and `ids` is refused beside one that shows other stimuli.
-    MEASURE is a call string of `lab probes`, or ./my_probe.py.
+    permutation null; more than two give the matrix of all pairs. A single measure takes one array. A .npz file with
+    `features` and `ids` is refused beside one that shows other stimuli. MEASURE is a call string of `lab probes`, or
+    ./my_probe.py.
+
+    Arrays of feature maps, stimuli × height × width × channels or stimuli × tokens × units, need maps= in the measure:
+    flatten (units at every position), pool (means over positions) or positions (every position is a stimulus; whole
+    stimuli are permuted). Channels are on the last axis.
 
     \b
     Examples:
@@ -46,6 +53,8 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
         lab measure debiased-cka a.npy b.npy --labels y.npy --null within-class --permutations 1000 --json
         lab measure 'rsa(comparator=kendall)' a.npy b.npy c.npy
         lab measure nc3 h.npy --labels y.npy --readout W.npy
+        lab measure 'linear-cka(maps=pool)' maps.npy others.npy
+        lab measure debiased-cka a.npy b.npy --null restricted --blocks sessions.npy
     """
     from lab.arrays import read_array, require_same_stimuli
     from lab.errors import UsageError
@@ -65,12 +74,15 @@ def measure(ctx, measure, arrays, labels, predictions, readout, null, permutatio
     refuse_idle_options(ctx, made, len(arrays))
     given = {"labels": labels, "predictions": predictions, "readout": readout}
     given = {name: read_array(path) for name, path in given.items() if path is not None}
+    if (null == "restricted") != (blocks is not None):
+        raise UsageError("--null restricted and --blocks B.npy, which says what may change places, go together")
     paths, y = list(arrays), given.get("labels")
     require_same_stimuli(paths)
     if not pair:
         answer = measure_single(made, paths[0], given)
     elif len(paths) == 2:
-        answer = measure_pair(made, paths, y, null, permutations, seed)
+        restricted = None if blocks is None else read_array(blocks)
+        answer = measure_pair(made, paths, y, null, permutations, seed, restricted)
     else:
         answer = measure_all(made, paths, y, null, limit)
     answer = {"measure": made.info.label, **answer}
@@ -114,11 +126,13 @@ def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:
     if isinstance(made, PairProbe):
         what = f"{made.info.name}, a pair measure" if arrays == 2 else f"all pairs of {arrays} arrays"
         ignored = ("predictions", "readout", *(("memory",) if arrays == 2 else ("permutations", "seed")))
-        if arrays > 2 and ctx.params["null"] == "within-class":
-            raise UsageError("--null within-class takes two arrays at a time: its permutations are drawn for each pair")
+        null = ctx.params["null"]
+        if arrays > 2 and null in ("within-class", "restricted"):
+            raise UsageError(f"--null {null} takes two arrays at a time: its permutations are drawn for each pair")
     else:
         unused = tuple(name for name in ("labels", "predictions", "readout") if name not in made.needs)
-        what, ignored = f"{made.info.name}, a single measure", ("null", "permutations", "seed", "memory", *unused)
+        what = f"{made.info.name}, a single measure"
+        ignored = ("null", "blocks", "permutations", "seed", "memory", *unused)
     for option in ignored:
         if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{option} changes nothing for {what}; leave it out")
@@ -130,7 +144,7 @@ def print_measure(answer: dict) -> None:
     value = f"undefined: {answer['undefined']}" if "undefined" in answer else format(answer["value"], ".6f")
     kind = f" ({answer['direction']})" if "direction" in answer else ""
     click.echo(f"{answer['measure']}{kind}: {value}")
-    click.echo(f"n = {answer['n']} stimuli, {units} units")
+    click.echo(f"n = {answer['n']} stimuli,{_rows(answer)} {units} units")
     for name, number in answer.get("details", {}).items():
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
@@ -142,9 +156,14 @@ def print_measure(answer: dict) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
+def _rows(answer: dict) -> str:
+    """How many rows the positions of the stimuli make, where there are more than stimuli."""
+    return f" {answer['rows']} rows," if answer.get("rows", answer["n"]) > answer["n"] else ""
+
+
 def print_matrix(answer: dict) -> None:
     """All pairs as a table, a row per array; p below where there is a null."""
-    click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli")
+    click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli{_rows(answer).rstrip(',')}")
     numbers = [str(i + 1) for i in range(len(answer["files"]))]
     for title, key, form in (("", "values", ".4f"), ("p, global null (closed form, 1e-06 at least)", "p", ".2g")):
         if answer[key] is None:

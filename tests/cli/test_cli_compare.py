@@ -54,7 +54,9 @@ def test_one_seed_gives_a_value_and_no_interval_and_says_why(answer, ask, runs):
     assert row["between"] is not None
     assert row["between_low"] is row["between_high"] is row["ceiling_a"] is row["rule_effect_low"] is None
     assert "no interval" in row["notes"]
-    assert "note: no interval" in ask("compare", runs["alone"], runs["bp"], *QUICK).stdout
+    said = ask("compare", runs["alone"], runs["bp"], *QUICK).stdout
+    assert "note: no interval" in said
+    assert "[no interval]" in said
 
 
 def test_matched_by_accuracy(ask, runs):
@@ -139,6 +141,51 @@ def test_whole_networks_of_different_architectures_compare_and_a_missing_line_ha
     )
 
 
+@pytest.fixture(scope="module")
+def maps(ask, answer, tiny, tmp_path_factory):
+    """A store with two runs of untrained networks of two convolutions, 6×6 and 4×4 positions, and one dense layer."""
+    store = tmp_path_factory.mktemp("maps")
+    options = ("--arch", "conv(2,3,kernel=3,pool=1,dense=(4))", "--epochs", "0", "--seeds", "3", "--store", store)
+    return store, [answer("train", *tiny, "--rule", rule, *options)["run"] for rule in ("bp", "fa")]
+
+
+def test_feature_maps_are_flattened_and_say_so_unless_another_choice_is_made(answer, maps):
+    store, (a, b) = maps
+    asked = ("compare", a, b, *QUICK, "--store", store)
+    (first, second, dense) = answer(*asked)["rows"]
+    assert {row["measure"] for row in (first, second, dense)} == {"debiased-cka(maps=flatten)"}
+    assert [row["layer"] for row in (first, second, dense)] == ["conv1", "conv2", "dense1"]
+    assert answer(*asked)["plan"]["measures"] == ["debiased-cka(maps=flatten)"]
+    explicit = answer(*asked, "-m", "debiased-cka(maps=flatten)")["rows"]
+    assert [row["between"] for row in explicit] == [row["between"] for row in (first, second, dense)]
+    pooled = answer(*asked, "-m", "debiased-cka(maps=pool)", "--layer", "conv1")["rows"][0]
+    assert pooled["measure"] == "debiased-cka(maps=pool)"
+    assert pooled["between"] != first["between"]
+    apart = answer(*asked, "-m", "debiased-cka(maps=positions)", "--layer", "conv1")["rows"][0]
+    assert (apart["n"], apart["null_global_draws"]) == (60, 20)
+    assert "36 positions of each of 60 stimuli" in apart["notes"]
+    plain = answer(*asked, "--layer", "dense1")["rows"][0]
+    assert plain["measure"] == "debiased-cka"
+    assert plain["between"] == dense["between"]
+
+
+def test_the_best_layers_of_convolutional_networks(answer, ask, refuse, maps):
+    store, (a, b) = maps
+    asked = ("compare", a, b, "--best-layers", *QUICK, "--store", store)
+    (row,) = answer(*asked)["rows"]
+    assert row["layer_choice"] == "best of 9 pairs of layers, null of the maximum"
+    assert row["null_global_draws"] == row["null_within_draws"] == 20
+    assert row["layer"] == f"{row['layer_a']} - {row['layer_b']}"
+    said = ask(*asked).stdout
+    assert said.startswith("debiased-cka(maps=flatten) (similarity), best of 9 pairs of layers, null of the maximum\n")
+    line = said.splitlines()[2]
+    assert f"] {row['layer_a']} - untrained [" in line
+    assert f"] {row['layer_b']}  " in line
+    assert "the best pair of layers of every two rules" in said
+    complaint = refuse(2, *asked, "-m", "debiased-cka(maps=positions)")
+    assert "at conv1 has 6×6 positions and untrained [rule=bp(loss='ce')] at conv2 4×4" in complaint
+
+
 REFUSED = [
     (["bp"], 2, ["at least two runs", "`lab runs` lists those there are"]),
     (["bp", "bp"], 2, ["a run is named twice"]),
@@ -150,6 +197,16 @@ REFUSED = [
     (["bp", "fa", "--measure", "hessian"], 2, ["describes one network", "(`lab describe`)", "stitching"]),
     (["bp", "fa", "--stimuli", "201"], 2, ["give 10 to 200, the size of tiny's test set"]),
     (["bp", "fa", "--stimuli", "-1"], 2, ["give 10 to 200"]),
+    (["bp", "fa", "--stimuli", "faces"], 2, ["'--stimuli': 'faces' is not a valid integer"]),
+    (["bp", "fa", "--measure", "rsa(maps=pool)"], 2, ["maps=pool", "maps changes nothing", "leave it out"]),
+    (["bp", "fa", "--measure", "agreement(maps=pool)"], 2, ["agreement measures networks, not their representations"]),
+    (["bp", "fa", "--best-layers", "-m", "agreement"], 2, ["--best-layers: agreement has no permutation null"]),
+    (["bp", "fa", "--best-layers", "-m", "imd"], 2, ["has no permutation null", "leave it out"]),
+    (
+        ["bp", "fa", "--best-layers", "--layer", "dense9"],
+        2,
+        ["dense9 is not a hidden block of bp; it has dense1"],
+    ),
     (["bp", "fa", "--permutations", "0"], 2, ["'--permutations': 0 is not in the range"]),
     (["bp", "fa", "--match", "luck"], 2, ["'luck' is not one of 'steps', 'accuracy', 'loss'"]),
     (["bp", "fa", "--memory", "little"], 1, ["'little' is no amount of memory"]),

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from lab.capture import dataset_of, observe, stimuli
+from lab.capture import dataset_of, layer_shapes, observe, stimuli
 from runs import Store, list_checkpoints
 
 QUICK = ("--stimuli", "60")
@@ -188,3 +188,27 @@ def test_refusals(refuse, runs, args, code, words):
     more = [] if "--stimuli" in args else QUICK
     message = refuse(code, "describe", *(runs.get(arg, arg) for arg in args), *more)
     assert [word for word in words if word not in message] == []
+
+
+def test_feature_maps_are_flattened_unless_said_and_the_name_says_it(answer, home, runs):
+    """Effective numbers by hand: participation ratio of flattened, pooled and laid out maps of an untrained network."""
+    folder = Store(home / "store").find(runs["conv"])
+    dataset = dataset_of([folder])
+    h = observe(folder, 0, stimuli(dataset, 60), dataset).hidden["conv1"][0]
+    shape = layer_shapes(folder, dataset)["conv1"]
+    assert int(np.prod(shape)) == h.shape[1]
+    maps = h.astype(np.float64).reshape(60, *shape)
+    rows = {"flatten": h, "pool": maps.mean(axis=(1, 2)), "positions": maps.reshape(-1, shape[-1])}
+    for how, x in rows.items():
+        measure = "participation-ratio" if how == "flatten" else f"participation-ratio(maps={how})"
+        (row,) = answer("describe", runs["conv"], "-m", measure, "--stimuli", "60")["rows"]
+        assert row["measure"] == f"participation-ratio(maps={how})"
+        assert row["value"] == pytest.approx(ratio(x), rel=1e-6)
+
+
+def test_labels_go_with_positions_and_a_readout_of_pooled_maps_does_not_exist(answer, runs):
+    options = ("-m", "nc1(maps=positions)", "-m", "nc3(maps=pool)", "-m", "nc3", "--stimuli", "60")
+    rows = answer("describe", runs["conv"], *options)["rows"]
+    assert [row["measure"] for row in rows] == ["nc1(maps=positions)", "nc3(maps=pool)", "nc3(maps=flatten)"]
+    assert [row["value"] is None for row in rows] == [False, True, False]
+    assert "undefined" in rows[1]["notes"]

@@ -37,6 +37,15 @@ ARRAYS = {
     "constant": np.ones((N, 4)),
     "two": A[:2],
     "wide": rng.normal(size=(N, 40)),
+    "maps": rng.normal(size=(N, 3, 4, 5)),
+    "turned": rng.normal(size=(N, 4, 3, 6)),
+    "same-maps": rng.normal(size=(N, 3, 4, 7)),
+    "tokens": rng.normal(size=(N, 12, 5)),
+    "nan-maps": np.where(np.arange(N * 60).reshape(N, 3, 4, 5) == 70, np.nan, 1.0),
+    "blocks": np.arange(N) // 10,
+    "own-blocks": np.arange(N),
+    "each": np.arange(N),
+    "twins": np.repeat(A[: N // 2], 2, axis=0),
 }
 IDS = np.array([f"img{i}" for i in range(N)])
 SWAPPED = IDS.copy()
@@ -48,6 +57,7 @@ NAMED = {
     "others": (B, np.array([*IDS[:-1], "new"])),
     "fewer": (B[:50], IDS[:50]),
     "twice": (B, np.array([*IDS[:-1], "img0"])),
+    "too-many": (B, np.array([*IDS, "img60"])),
 }
 
 
@@ -110,6 +120,11 @@ REFUSED = [
         ["row 59 is stimulus img59 in named.npz and new", "keep those that both have"],
     ),
     ("linear-cka named.npz fewer.npz", 2, ["named.npz has 60 stimuli and fewer.npz 50"]),
+    (
+        "linear-cka named.npz too-many.npz",
+        1,
+        ["too-many.npz: ids have shape (61,) and features (60, 7); give one id per"],
+    ),
     ("linear-cka named.npz twice.npz", 1, ["twice.npz: id img0 stands for 2 rows"]),
     ("linear-cka a.npy wide.npy --null none", 2, ["linear-cka without a null would mislead", "leave out --null none"]),
     ("cca a.npy wide.npy b.npy", 2, ["cca without a null would mislead"]),
@@ -118,6 +133,43 @@ REFUSED = [
     ("linear-cka a.npy b.npy a.npy --null within-class", 2, ["--null within-class takes two arrays at a time"]),
     ("linear-cka a.npy b.npy --memory 1GB", 2, ["--memory changes nothing for linear-cka"]),
     ("linear-cka a.npy b.npy a.npy --memory lots", 1, ["'lots' is no amount of memory"]),
+    ("linear-cka maps.npy a.npy", 1, ["maps.npy has shape (60, 3, 4, 5)", "'linear-cka(maps=pool)'", "positions"]),
+    ("sparsity maps.npy", 1, ["maps.npy has shape (60, 3, 4, 5)", "say in its name"]),
+    (
+        "linear-cka(maps=pool) nan-maps.npy maps.npy",
+        1,
+        ["nan-maps.npy has 1 non-finite entries in 1 of 60 rows (rows 1)"],
+    ),
+    ("linear-cka(maps=average) maps.npy maps.npy", 2, ["maps='average' is not known", "flatten, pool, positions"]),
+    ("linear-cka(maps=pool) a.npy b.npy", 2, ["maps=pool changes nothing", "a.npy and b.npy have no positions"]),
+    ("linear-cka(maps=pool) a.npy b.npy a.npy", 2, ["maps=pool changes nothing"]),
+    ("sparsity(maps=pool) a.npy", 2, ["maps=pool changes nothing: a.npy has no positions"]),
+    (
+        "linear-cka(maps=positions) maps.npy turned.npy",
+        2,
+        ["maps.npy has 3×4 positions and turned.npy 4×3", "use maps=pool or maps=flatten"],
+    ),
+    ("linear-cka(maps=positions) maps.npy same-maps.npy a.npy", 2, ["maps.npy has 3×4 positions and a.npy none"]),
+    ("ridge(maps=positions) maps.npy same-maps.npy", 2, ["both would show the same images"]),
+    ("agreement(maps=pool) maps.npy maps.npy", 2, ["agreement measures networks, not arrays"]),
+    ("linear-cka a.npy b.npy --null restricted", 2, ["--null restricted and --blocks B.npy", "go together"]),
+    ("linear-cka a.npy b.npy --blocks blocks.npy", 2, ["go together"]),
+    (
+        "linear-cka a.npy b.npy --null restricted --blocks y-short.npy",
+        2,
+        ["shape (50,) of int64", "there are 60 stimuli"],
+    ),
+    ("linear-cka a.npy b.npy --null restricted --blocks words.npy", 2, ["of <U3", "one whole number for each"]),
+    ("linear-cka a.npy b.npy --null restricted --blocks own-blocks.npy", 2, ["a block of its own", "larger blocks"]),
+    ("linear-cka a.npy b.npy --null restricted --blocks absent.npy", 4, ["there is no file absent.npy"]),
+    (
+        "linear-cka a.npy b.npy a.npy --null restricted --blocks blocks.npy",
+        2,
+        ["--null restricted takes two arrays at a"],
+    ),
+    ("sparsity a.npy --blocks blocks.npy", 2, ["--blocks changes nothing for sparsity"]),
+    ("linear-probe a.npy --labels y-short.npy", 1, ["labels have shape (50,), but there are 60 stimuli"]),
+    ("nc1(maps=positions) maps.npy --labels y-short.npy", 1, ["labels have shape (50,), but there are 60 stimuli"]),
     ("./absent.py a.npy b.npy", 4, ["there is no file absent.py", "defines probe()"]),
     ("linear-cka absent.npy b.npy", 4, ["there is no file absent.npy", "numpy.save"]),
     ("linear-cka a.npy b.npy --labels absent.npy", 4, ["there is no file absent.npy"]),
@@ -133,7 +185,7 @@ REFUSED = [
     ("linear-cka a.npy b.npy --predictions y.npy", 2, ["--predictions changes nothing for linear-cka, a pair measure"]),
     ("concept-probe a.npy --labels words.npy", 1, ["use linear-probe for classes"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
-    ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'none'"]),
+    ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'restricted', 'none'"]),
     ("participation-ratio a.npy --null none", 2, ["--null changes nothing for participation-ratio", "leave it out"]),
     ("participation-ratio a.npy --null global", 2, ["--null changes nothing"]),
     ("participation-ratio a.npy --permutations 200", 2, ["--permutations changes nothing"]),
@@ -289,3 +341,76 @@ def test_shared_class_means_alone_pass_for_similarity_until_calibrated(answer, a
     assert by_chance["calibrated"] > 0.9
     assert by_class["null"]["kind"] == "within-class"
     assert by_class["calibrated"] < 0.05
+
+
+def test_maps_are_flattened_pooled_or_laid_out_and_the_name_says_which(answer, ask):
+    x, y = ARRAYS["maps"], ARRAYS["same-maps"]
+    rows = {"flatten": lambda z: z.reshape(N, -1), "pool": lambda z: z.mean(axis=(1, 2))}
+    rows["positions"] = lambda z: z.reshape(-1, z.shape[-1])
+    for how, of in rows.items():
+        found = answer("measure", f"linear-cka(maps={how})", "maps.npy", "same-maps.npy", "--permutations", "20")
+        assert found["value"] == pytest.approx(cka(of(x), of(y)), rel=1e-9)
+        assert (found["measure"], found["maps"]) == (f"linear-cka(maps={how})", how)
+        assert (found["n"], found["rows"], found["units"]) == (N, len(of(x)), [of(x).shape[1], of(y).shape[1]])
+    said = ask("measure", "linear-cka(maps=positions)", "maps.npy", "same-maps.npy", "--permutations", "20")
+    assert "n = 60 stimuli, 720 rows, 5 and 7 units" in said.stdout
+    assert "12 positions of each of 60 stimuli are rows here" in said.stderr
+    single = answer("measure", "participation-ratio(maps=pool)", "tokens.npy")
+    pooled = ARRAYS["tokens"].mean(axis=1)
+    spectrum = np.linalg.svd(pooled - pooled.mean(0), compute_uv=False) ** 2
+    assert single["value"] == pytest.approx(spectrum.sum() ** 2 / (spectrum**2).sum(), rel=1e-9)
+
+
+def test_whole_images_are_permuted_and_the_closed_form_is_not_taken(answer):
+    asked = ("measure", "debiased-cka(maps=positions)", "maps.npy", "same-maps.npy")
+    assert answer(*asked)["null"]["permutations"] == 200
+    within = answer(*asked, "--labels", "y.npy", "--null", "within-class", "--permutations", "20")
+    assert within["null"]["kind"] == "within-class"
+    many = answer(*asked, "maps.npy")
+    assert (many["n"], many["rows"], many["p"]) == (60, 720, None)
+    assert many["values"][0][1] == pytest.approx(answer(*asked)["value"], rel=1e-9)
+
+
+def test_permutations_restricted_to_blocks(answer, ask):
+    """What is alike for being of one block is in the null then, as classes are in the within-class null."""
+    asked = ("measure", "linear-cka", "a.npy", "b.npy", "--permutations", "50")
+    restricted = answer(*asked, "--null", "restricted", "--blocks", "blocks.npy")
+    classes = answer(*asked, "--null", "within-class", "--labels", "blocks.npy")
+    assert restricted["null"] == {**classes["null"], "kind": "restricted"}
+    assert restricted["null"] != answer(*asked)["null"]
+    assert "restricted null: mean" in ask(*asked, "--null", "restricted", "--blocks", "blocks.npy").stdout
+
+
+def test_blocks_that_allow_few_orders_are_said_to(ask, arrays):
+    blocks = np.arange(N)
+    blocks[:3] = 0
+    np.save(arrays / "three.npy", blocks)
+    said = ask("measure", "linear-cka", "a.npy", "b.npy", "--null", "restricted", "--blocks", "three.npy").stderr
+    assert "the blocks allow only 6 orders" in said
+
+
+@pytest.mark.parametrize("measure", ["debiased-cka", "rsa", "cca", "mutual-knn", "angular-procrustes", "soft-matching"])
+def test_duplicated_rows_are_counted(answer, measure):
+    found = answer("measure", measure, "twins.npy", "b.npy", "--permutations", "9")
+    assert found["value"] is not None
+    assert any("30 of 60 rows repeat an earlier row exactly" in warning for warning in found["warnings"])
+
+
+def test_one_sample_per_class_has_one_line(answer):
+    found = answer("measure", "debiased-cka", "a.npy", "b.npy", "--labels", "each.npy", "--null", "within-class")
+    assert found["null"]["p"] == 1.0
+    assert any("60 of 60 classes have one stimulus" in warning for warning in found["warnings"])
+    for measure in ("linear-probe", "nc1", "knn-probe", "few-shot", "selectivity", "alignment", "capacity"):
+        alone = answer("measure", measure, "a.npy", "--labels", "each.npy")
+        assert alone["value"] is not None or len(alone["undefined"].splitlines()) == 1, measure
+
+
+def test_fewer_stimuli_than_units_are_warned_of_or_undefined(answer):
+    """Biased measures warn; with as many directions as stimuli canonical correlations do not exist."""
+    wide = np.random.default_rng(4).normal(size=(N, 70))
+    np.save("wider.npy", wide)
+    for measure in ("linear-cka", "rbf-cka", "angular-procrustes", "distance-correlation"):
+        found = answer("measure", measure, "a.npy", "wider.npy", "--permutations", "9")
+        assert any("n = 60 stimuli and 5 and 70 units" in warning for warning in found["warnings"]), measure
+    found = answer("measure", "cca", "a.npy", "wider.npy", "--permutations", "9")
+    assert found["value"] is None or any("70 units" in warning for warning in found["warnings"])

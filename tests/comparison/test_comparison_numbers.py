@@ -1,5 +1,6 @@
 """Every number of a comparison's table, computed again from the definitions with NumPy alone."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from lab.comparison import labels_of
 from lab.comparison_layers import common_layers, compare_layer
 from lab.comparison_table import Group, Plan
-from lab.errors import UsageError
-from probes import PROBES
+from lab.errors import LabError, UsageError
+from probes import PROBES, compare
+from probes.feature_maps import with_maps
 from probes.nulls import within_class_permutation
 
 N, CLASSES, SEEDS = 120, 6, (0, 1, 2, 3)
@@ -170,6 +172,16 @@ def test_two_seeds_give_values_but_no_interval_and_say_why(signals):
     assert np.isfinite(row["between"])
     assert np.isnan(row["between_low"])
     assert "at least 3 seeds" in row["notes"]
+    assert np.isfinite(row["rule_effect"])
+    assert np.isnan([row["rule_effect_low"], row["rule_effect_p"], row["rule_effect_p_floor"]]).all()
+    assert "no test of the rule effect: it needs at least 3 seeds per rule, and there are 2" in row["notes"]
+
+
+def test_two_seeds_against_many_give_no_interval_and_no_test(signals):
+    groups = [group("fa", signals[0], 1.0, seeds=(10, 11)), group("bp", signals[0], 1.0, stream=1)]
+    (row,), _ = rows_of(groups)
+    assert np.isfinite(row["rule_effect"])
+    assert np.isnan([row["between_low"], row["rule_effect_low"], row["rule_effect_p"]]).all()
 
 
 def test_runs_without_a_common_seed_are_not_paired(signals):
@@ -200,3 +212,42 @@ def test_labels_name_what_differs():
 
     runs = [run("fa(scale=1.0)", 5, "adam"), run("bp()", 5, "adam"), run("bp()", 5, "sgd"), run("bp()", 0, "adam")]
     assert labels_of(runs) == ["fa", "bp [optimizer=adam]", "bp [optimizer=sgd]", "untrained"]
+
+
+def with_maps_of(groups, shape):
+    return [replace(g, shapes={"dense1": shape}) for g in groups]
+
+
+@pytest.mark.parametrize("how", ["flatten", "pool", "positions"])
+def test_feature_maps_of_networks(signals, how):
+    """Networks of 20 units are taken for ones of 2×2 positions of 5."""
+    groups = with_maps_of([group("fa", signals[0], 1.0), group("bp", signals[0], 2.0, stream=1)], (2, 2, 5))
+    plan = Plan(("linear-cka",), stimuli=N, permutations=20)
+    probe = with_maps(PROBES["linear-cka"](), how)
+    (row,), pairs = compare_layer(probe, "dense1", groups, LABELS, plan, memory=2**26)
+    rows = {"flatten": lambda x: x, "pool": lambda x: x.reshape(N, 4, 5).mean(axis=1), "positions": None}[how]
+    rows = rows or (lambda x: x.reshape(N * 4, 5))
+    A, B = ({s: rows(x) for s, x in g.trained["dense1"].items()} for g in groups)
+    other = [compare(PROBES["linear-cka"](), A[s], B[t]) for s in SEEDS for t in SEEDS if s != t]
+    assert row["between"] == pytest.approx(np.mean(other), rel=1e-9)
+    assert (row["measure"], row["n"]) == (f"linear-cka(maps={how})", N)
+    assert {pair["measure"] for pair in pairs} == {f"linear-cka(maps={how})"}
+    assert row["null_global_draws"] == (20 if how == "positions" else 0)
+    assert ("4 positions of each of 120 stimuli" in row["notes"]) == (how == "positions")
+
+
+def test_positions_of_other_sizes_are_refused(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 2.0, stream=1)
+    groups = [*with_maps_of([a], (2, 2, 5)), *with_maps_of([b], (5, 1, 4))]
+    probe, plan = with_maps(PROBES["linear-cka"](), "positions"), Plan(("linear-cka",), N, 20)
+    with pytest.raises(UsageError, match="fa at dense1 has 2×2 positions and bp at dense1 5×1"):
+        compare_layer(probe, "dense1", groups, LABELS, plan, memory=2**26)
+
+
+def test_a_network_that_is_not_finite_is_named(signals):
+    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 2.0, stream=1)
+    b.trained["dense1"][2][5, 3] = np.nan
+    with pytest.raises(
+        LabError, match="bp, seed 2, dense1: the representation has 1 non-finite entries in 1 of 120 rows"
+    ):
+        rows_of([a, b])
