@@ -98,14 +98,14 @@ def require_same_positions(probe: PairProbe, sites: Sequence[tuple[Group, str]])
             raise UsageError(different_positions(probe.info.label, *there[0], name, positions))
 
 
-def remarks_on(probe: PairProbe, a: Representations, b: Representations, labels) -> list[str]:
-    """What a reader of the values of these should be told besides them."""
-    sketches = [*a.sketches, *b.sketches]
-    if not sketches:
+def remarks_on(probe: PairProbe, a: Sequence[Prepared], b: Sequence[Prepared], labels) -> list[str]:
+    """What a reader of the values between two runs' networks should be told besides them."""
+    known = [*a, *b]
+    if not known:
         return []
-    n, together = sketches[0].n, sketches[0].together
-    widths = [max((p.d for p in m.sketches), default=0) for m in (a, b)]
-    return cautions(probe, n, *widths, np.repeat(labels, together), sketches)
+    n, together = known[0].n, known[0].together
+    widths = [max((p.d for p in side), default=0) for side in (a, b)]
+    return cautions(probe, n, *widths, np.repeat(labels, together), known)
 
 
 def values_between(probe: PairProbe, shelf: Shelf, memory: int) -> np.ndarray:
@@ -128,6 +128,6 @@ def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, pla
         nulls = Nulls(probe, shelf, [(m.seeds, m.places) for m in measured], labels, plan.permutations, memory)
 
         def remarks(i: int, j: int) -> list[str]:
-            return remarks_on(probe, measured[i], measured[j], labels)
+            return remarks_on(probe, measured[i].sketches, measured[j].sketches, labels)
 
         return tabulate(probe.info, layer, measured, values, plan, nulls.result, remarks)

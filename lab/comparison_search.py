@@ -89,7 +89,7 @@ def _search(probe, measured: list[Representations], met: list[tuple[int, int]], 
         if np.isnan(row["null_global"]):
             row |= {name: np.nan for name in row if name.startswith(("between", "same_start", "a_to_b", "b_to_a"))}
             row["notes"].append(NO_NULL)
-    return noted(row, remarks_on(probe, a, b, labels)), pairs
+    return noted(row, remarks_on(probe, a.sketches, b.sketches, labels)), pairs
 
 
 class _Between:

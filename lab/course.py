@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from lab.capture import Stimuli, dataset_of, mean_metric, observe, reopen, rule_of, sound_seeds, stimuli
+from lab.capture import (
+    Stimuli,
+    dataset_of,
+    layer_shapes,
+    mean_metric,
+    observe,
+    rule_of,
+    shaped,
+    sound_seeds,
+    stimuli,
+)
 from lab.comparison_layers import common_layers
 from lab.comparison_table import Group
 from lab.datasets.dataset import Dataset, as_float
@@ -19,6 +29,7 @@ from lab.errors import LabError, UsageError
 from lab.functional_model import subjects
 from probes import PairProbe, Prepared, Undefined, headline
 from probes.all_pairs import all_pairs
+from probes.feature_maps import positions_of
 from probes.probe import FunctionalProbe
 from probes.subject import Subject, Task
 from runs import RunFolder, list_checkpoints
@@ -104,6 +115,7 @@ class Course:
 
     Attributes:
         layers: hidden blocks of all runs that are measured.
+        shapes: for each run, layer -> shape of a representation of one stimulus, positions first.
         functional: whether the networks themselves are needed, and not their representations alone.
     """
 
@@ -112,6 +124,7 @@ class Course:
     seen: Stimuli
     dataset: Dataset
     layers: list[str]
+    shapes: list[dict[str, tuple[int, ...]]]
     steps: list[int]
     functional: bool
     memory: int
@@ -139,6 +152,15 @@ class Course:
         """Every network at every step: run by run, seed by seed, steps ascending."""
         return [(run, seed, step) for run, seeds in enumerate(self.seeds) for seed in seeds for step in self.steps]
 
+    def positions(self, run: int, layer: str) -> tuple[int, ...]:
+        """Shape of the positions at which a layer of a run answers to one stimulus; () for a dense layer."""
+        return positions_of((1, *self.shapes[run][layer]))
+
+    @cached_property
+    def with_maps(self) -> bool:
+        """Whether any of the layers has feature maps."""
+        return any(self.positions(run, layer) for run in range(len(self.folders)) for layer in self.layers)
+
     def at(self, point: list[int]) -> list[Node]:
         """All networks of all runs, each run at its step."""
         return [(run, seed, step) for run, step in enumerate(point) for seed in self.seeds[run]]
@@ -154,7 +176,8 @@ class Course:
             UsageError: see `require_enough`.
         """
         self._read()
-        return require_enough(probe, layer, probe.prepare(np.load(self._file(layer, node))))
+        array = shaped(np.load(self._file(layer, node)), self.shapes[node[0]][layer])
+        return require_enough(probe, layer, probe.prepare(array))
 
     def values(self, probe: PairProbe, layer: str, nodes: Iterable[Node]) -> tuple[np.ndarray, dict[Node, Prepared]]:
         """Values between all of these networks, and what is known of each but its arrays."""
@@ -232,7 +255,8 @@ def course_of(
         raise LabError("every seed of these runs diverged; train with a smaller learning rate")
     dataset = dataset_of(folders)
     steps = common_steps(folders, labels)
+    shapes = [layer_shapes(folder, dataset) for folder in folders]
     if layers != ():
-        hidden = [{name: {} for name in reopen(folder, dataset)[1].hidden} for folder in folders]
+        hidden = [{layer: {} for layer in its} for its in shapes]
         layers = common_layers([Group(f, "", 0, 0.0, 0.0, h, {}) for f, h in zip(folders, hidden, strict=True)], layers)
-    return Course(folders, labels, stimuli(dataset, n), dataset, list(layers), steps, functional, memory, say)
+    return Course(folders, labels, stimuli(dataset, n), dataset, list(layers), shapes, steps, functional, memory, say)

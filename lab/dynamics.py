@@ -16,16 +16,16 @@ import numpy as np
 from lab.cells import WHOLE
 from lab.comparison import cautions as differing
 from lab.comparison import discoveries, labels_of
+from lab.comparison_layers import remarks_on
 from lab.comparison_networks import compare_networks
 from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
 from lab.course import AGAINST, Course, Node, course_of, moments
 from lab.errors import UsageError
-from lab.measures import Probe, by_layer, comparing_probe
+from lab.measures import Probe, by_layer, comparing_probe, settled
 from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
 from lab.tables import read_tables, request, write_tables
 from probes import PairProbe, Prepared, Undefined
 from probes.all_pairs import MEMORY, all_pairs
-from probes.cautions import cautions
 from probes.probe import FunctionalProbe
 from runs import RunFolder, Store
 
@@ -109,8 +109,11 @@ def dynamics_of(
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
     with course_of(folders, labels, plan.stimuli, layers, functional, memory, say) as course:
         points = moments(folders, course.steps, plan.against)
+        probes = [settled(probe, course.with_maps) for probe in probes]
         everywhere = [
-            (p, source, layer) for p, source in asked for layer in (course.layers if by_layer(p) else [WHOLE])
+            (probe, source, layer)
+            for probe, (_, source) in zip(probes, asked, strict=True)
+            for layer in (course.layers if by_layer(probe) else [WHOLE])
         ]
         paths = together([shape_paths(course, p, source, layer, store)
                           for p, source, layer in everywhere if p.info.metric])  # fmt: skip
@@ -131,6 +134,7 @@ def dynamics_of(
         row["rule_effect_q"] = q
     tables = {"rows": pd.DataFrame(rows), "pairs": pd.DataFrame(pairs)}
     no_paths = [why for probe in probes if (why := no_metric(probe))]
+    about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "labels": labels, "steps": course.steps, "points": points, "no_paths": no_paths}
     write_tables(place, FILE, tables, about)
     return Dynamics(key, labels, **tables, paths=paths, about=about)
@@ -187,7 +191,7 @@ def measuring(course: Course, probe: PairProbe, layer: str) -> Callable[[list[in
 
 def from_paths(course: Course, paths: Paths, probe: PairProbe, layer: str) -> Callable[[list[int]], Values]:
     """The same from distances that are known already."""
-    D, known = matrix_of(course, paths, probe.info.label, layer)
+    D, known = matrix_of(course, paths, probe, layer)
     place = {node: i for i, node in enumerate(course.nodes)}
 
     def at(point: list[int]) -> Values:
@@ -213,7 +217,6 @@ def compared(probe: PairProbe, layer: str, course: Course, point: list[int], fou
     kept = [i for i, p in enumerate(p for side in everyone for p in side) if p.undefined is None]
 
     def remarks(i: int, j: int) -> list[str]:
-        widths = [max((p.d for p in everyone[k]), default=0) for k in (i, j)]
-        return cautions(probe, plan.stimuli, *widths, course.seen.y, [*everyone[i], *everyone[j]])
+        return remarks_on(probe, everyone[i], everyone[j], course.seen.y)
 
     return tabulate(probe.info, layer, measured, values[np.ix_(kept, kept)], plan, lambda *asked: None, remarks)

@@ -102,7 +102,8 @@ def _frozen(value: Any) -> Any:
 
 
 def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, arch: str, data: str) -> Recipe | None:
-    """The recipe of this rule: for this network and data, else for this data, else for any; earlier files first.
+    """The recipe of this rule: for this network and data, else for its kind of network on this data, else for this data,
+    else for any; earlier files first.
 
     A user's rule is known by the hash of its file: neither its name nor an earlier version of it will do.
 
@@ -115,6 +116,7 @@ def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, 
     for fits in (
         lambda r: r.is_for(arch, data),
         lambda r: arch.partition("(")[0] == r.arch.partition("(")[0] and r.data == data,
+        lambda r: r.data == data,
         lambda r: True,
     ):
         if found := [recipe for recipe in recipes if fits(recipe)]:

@@ -7,6 +7,7 @@ are held against, so that every network's polygon has corners at the same steps:
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,8 +187,9 @@ def _measured(course: Course) -> dict[Node, dict[str, float]]:
     return found
 
 
-def matrix_of(course: Course, paths: Paths, measure: str, layer: str) -> tuple[np.ndarray, dict[Node, Prepared]]:
+def matrix_of(course: Course, paths: Paths, probe: Probe, layer: str) -> tuple[np.ndarray, dict[Node, Prepared]]:
     """Distances between all nodes of a course and what is known of each, from the stored tables."""
+    measure = probe.info.label
     here = [table[(table["measure"] == measure) & (table["layer"] == layer)]
             for table in (paths.distances, paths.checkpoints)]  # fmt: skip
     N = len(course.nodes)
@@ -199,7 +201,9 @@ def matrix_of(course: Course, paths: Paths, measure: str, layer: str) -> tuple[n
     for i, (node, row) in enumerate(zip(course.nodes, here[1].itertuples(), strict=True)):
         lost = Undefined(row.undefined) if row.undefined else None
         notes = tuple(row.notes.split("; ")) if row.notes else ()
-        known[node] = Prepared(measure, len(course.seen.y), row.units, (), lost, notes)
+        positions = course.positions(node[0], layer) if probe.info.maps == "positions" else ()
+        rows = len(course.seen.y) * math.prod(positions)
+        known[node] = Prepared(measure, rows, row.units, (), lost, notes, positions)
         D[i, i] = np.nan if lost else 0.0
     return D, known
 

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.capture import dataset_of, matched_steps, mean_accuracy, observe, stimuli
+from lab.capture import dataset_of, layer_shapes, matched_steps, mean_accuracy, observe, stimuli
 from lab.comparison import cautions as differing
-from lab.comparison import labels_of
-from lab.comparison_layers import common_layers
+from lab.comparison import labels_of, with_maps
+from lab.comparison_layers import common_layers, require_same_positions
 from lab.comparison_table import Group
 from lab.course import require_enough
 from lab.errors import LabError, UsageError
-from lab.measures import Probe, comparing_probe
+from lab.measures import Probe, comparing_probe, settled
 from lab.tables import read_tables, request, write_tables
 from probes import PROBES, PairProbe
-from probes.all_pairs import MEMORY, all_pairs
+from probes.all_pairs import MEMORY, all_pairs, prepare_all
 from probes.variance import squared_distances, variance_split
 from runs import RunFolder, RunSpec, Store, diverged_seeds
 
@@ -225,15 +225,24 @@ def variance_of(
     for folder, step in zip(folders, steps, strict=True):
         say(f"reading {folder.id} at step {step}")
         shown.append(observe(folder, step, seen, dataset).hidden)
-    groups = [Group(f, f.id, step, 0.0, 0.0, h, {}) for f, step, h in zip(folders, steps, shown, strict=True)]
+    shapes = [layer_shapes(folder, dataset) for folder in folders]
+    groups = [
+        Group(f, f.id, step, 0.0, 0.0, h, {}, shapes=its)
+        for f, step, h, its in zip(folders, steps, shown, shapes, strict=True)
+    ]
+    layers = common_layers(groups, plan.layers)
+    probes = [settled(probe, with_maps(groups, layers)) for probe in probes]
     rows = []
-    for probe, layer in [(probe, layer) for probe in probes for layer in common_layers(groups, plan.layers)]:
+    for probe, layer in [(probe, layer) for probe in probes for layer in layers]:
         say(f"measuring {probe.info.label} at {layer}")
-        arrays = (shown[member.run][layer][member.init] for member in members)
-        values = all_pairs(probe, (require_enough(probe, layer, probe.prepare(x)) for x in arrays), memory=memory)
+        require_same_positions(probe, [(group, layer) for group in groups])
+        arrays = (groups[m.run].shaped(layer, shown[m.run][layer][m.init]) for m in members)
+        prepared = (require_enough(probe, layer, p) for p in prepare_all(probe, arrays, memory // 2))
+        values = all_pairs(probe, prepared, memory=memory)
         same = {"measure": probe.info.label, "direction": probe.info.direction, "layer": layer, "n": plan.stimuli}
         rows += [{**same, "match": plan.match, **line} for line in split(values, probe, factors, plan.permutations)]
     tables = {"rows": pd.DataFrame(rows), "networks": pd.DataFrame(_networks(members, folders, steps))}
+    about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "levels": {name: sorted(set(of)) for name, of in levels.items()}, "notes": notes}
     write_tables(place, FILE, tables, about)
     return Variance(key, **tables, about=about)

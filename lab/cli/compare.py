@@ -7,6 +7,7 @@ import math
 
 import click
 
+from lab.cli.numbers import discovery, interval, number, test
 from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 
 MATCHED = {
@@ -153,43 +154,23 @@ def _line(row) -> list[str]:
     at = [f" {row[f'layer_{side}']}" if "layer_a" in row else "" for side in "ab"]
     return [
         f"{row['rule_a']}{at[0]} - {row['rule_b']}{at[1]}",
-        _interval(row, "between"),
-        _number(row["same_start"]),
-        f"{_number(row['ceiling_a'])} / {_number(row['ceiling_b'])}",
-        f"{_number(row['untrained_a'])} / {_number(row['untrained_b'])}",
+        interval(row, "between"),
+        number(row["same_start"]),
+        f"{number(row['ceiling_a'])} / {number(row['ceiling_b'])}",
+        f"{number(row['untrained_a'])} / {number(row['untrained_b'])}",
         _null(row, "global"),
         _null(row, "within"),
-        _interval(row, "rule_effect", sign="+"),
-        _test(row),
-        "-" if math.isnan(row["rule_effect_q"]) else _number(row["rule_effect_q"]),
+        interval(row, "rule_effect", sign="+"),
+        test(row),
+        discovery(row),
     ]
-
-
-def _number(value: float, sign: str = "") -> str:
-    """Three decimals without the leading zero, as journals print numbers below one: eight columns have to fit."""
-    return "undefined" if math.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1 if abs(value) < 1 else 0)
-
-
-def _interval(row, name: str, sign: str = "") -> str:
-    if math.isnan(row[name]):
-        return "undefined"
-    if math.isnan(row[f"{name}_low"]):
-        return f"{_number(row[name], sign)} [no interval]"
-    return f"{_number(row[name], sign)} [{_number(row[f'{name}_low'], sign)}, {_number(row[f'{name}_high'], sign)}]"
 
 
 def _null(row, kind: str) -> str:
     p = row[f"null_{kind}_p"]
     if math.isnan(row[f"null_{kind}"]):
         return "-"
-    return _number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({_number(p)})")
-
-
-def _test(row) -> str:
-    """p of the rule effect and the least p that so few seeds can give."""
-    if math.isnan(row["rule_effect_p"]):
-        return "-"
-    return f"{_number(row['rule_effect_p'])} ({_number(row['rule_effect_p_floor'])})"
+    return number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({number(p)})")
 
 
 def _counts(rows) -> str:

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from lab.cli.compare import _interval, _number, _test
+from lab.cli.numbers import discovery, interval, number, test
 from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 
 AGAINST = click.Choice(["step", "loss", "accuracy"])
@@ -128,7 +128,7 @@ def print_paths(paths) -> None:
         map_words = (
             "no map"
             if math.isnan(of.stress)
-            else f"map of {of.points} points: stress {_number(of.stress)}, negative eigenvalues "
+            else f"map of {of.points} points: stress {number(of.stress)}, negative eigenvalues "
             f"{100 * of.negative:.1f} %, two axes explain {100 * of.explained:.0f} %"
         )
         click.echo(f"paths by {of.measure}, {of.layer}; {map_words}")
@@ -148,12 +148,12 @@ def _line(row) -> list[str]:
         step,
         " / ".join("-" if math.isnan(row[f"loss_{side}"]) else f"{row[f'loss_{side}']:.3f}" for side in "ab"),
         " / ".join(f"{100 * row[f'accuracy_{side}']:.1f}" for side in "ab"),
-        _interval(row, "between"),
-        _number(row["same_start"]),
-        f"{_number(row['ceiling_a'])} / {_number(row['ceiling_b'])}",
-        _interval(row, "rule_effect", sign="+").replace("-.000", "+.000"),
-        _test(row),
-        "-" if math.isnan(row["rule_effect_q"]) else _number(row["rule_effect_q"]),
+        interval(row, "between"),
+        number(row["same_start"]),
+        f"{number(row['ceiling_a'])} / {number(row['ceiling_b'])}",
+        interval(row, "rule_effect", sign="+").replace("-.000", "+.000"),
+        test(row),
+        discovery(row),
     ]
 
 
@@ -162,9 +162,9 @@ def _path_line(line) -> list[str]:
     lost = f" ({line['undefined']} undefined)" if line["undefined"] else ""
     return [
         line["rule"],
-        _interval(line, "length"),
-        _interval(line, "displacement"),
-        _number(line["tortuosity"]),
+        interval(line, "length"),
+        interval(line, "displacement"),
+        number(line["tortuosity"]),
         *("-" if math.isnan(v) else f"{v:.2g}" for v in velocity),
         f"{line['seeds']}{lost}",
     ]

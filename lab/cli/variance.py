@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lab.cli.compare import MATCHED, MATCHES, _number
+from lab.cli.compare import MATCHED, MATCHES
+from lab.cli.numbers import number
 from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
 
 
@@ -139,5 +140,5 @@ def _line(row) -> list[str]:
         f"{100 * row['share']:.1f} %",
         f"{100 * row['by_chance']:.1f} %",
         f"{row['variance']:.3g}",
-        "-" if math.isnan(row["p"]) else _number(row["p"]),
+        "-" if math.isnan(row["p"]) else number(row["p"]),
     ]

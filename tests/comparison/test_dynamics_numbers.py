@@ -56,7 +56,8 @@ def course(tmp_path):
     """Two rules whose networks leave common starts along lines of their own, by a distance that grows with the step."""
     seen = SimpleNamespace(y=LABELS)
     folders = [Folder("fa"), Folder("bp")]
-    with Course(folders, ["fa", "bp"], seen, None, ["dense1"], STEPS, False, 2**24, lambda line: None) as made:
+    shapes = [{"dense1": (5,)}] * 2
+    with Course(folders, ["fa", "bp"], seen, None, ["dense1"], shapes, STEPS, False, 2**24, lambda line: None) as made:
         for run, seed, step in made.nodes:
             start = np.random.default_rng([7, seed]).standard_normal((N, 5))
             moved = np.random.default_rng([run, seed]).standard_normal((N, 5))
@@ -193,7 +194,7 @@ def test_paths_are_found_again_and_their_distances_are_what_was_measured(course,
     again = shape_paths(course, probe, None, "dense1", Store(tmp_path))
     assert said == [f"paths measured earlier: {tmp_path / 'paths' / made.ids[0]}"]
     pd.testing.assert_frame_equal(made.distances, again.distances)
-    D, known = matrix_of(course, again, probe.info.label, "dense1")
+    D, known = matrix_of(course, again, probe, "dense1")
     course._read_already = True
     expected, fresh = course.values(probe, "dense1", course.nodes)
     np.testing.assert_array_equal(D, expected)

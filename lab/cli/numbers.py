@@ -1,0 +1,30 @@
+"""Numbers as the tables of the command line print them."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float, sign: str = "") -> str:
+    """Three decimals without the leading zero, as journals print numbers below one: eight columns have to fit."""
+    return "undefined" if math.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1 if abs(value) < 1 else 0)
+
+
+def interval(row, name: str, sign: str = "") -> str:
+    if math.isnan(row[name]):
+        return "undefined"
+    if math.isnan(row[f"{name}_low"]):
+        return f"{number(row[name], sign)} [no interval]"
+    return f"{number(row[name], sign)} [{number(row[f'{name}_low'], sign)}, {number(row[f'{name}_high'], sign)}]"
+
+
+def test(row) -> str:
+    """p of the rule effect and the least p that so few seeds can give."""
+    if math.isnan(row["rule_effect_p"]):
+        return "-"
+    return f"{number(row['rule_effect_p'])} ({number(row['rule_effect_p_floor'])})"
+
+
+def discovery(row) -> str:
+    """q of the rule effect."""
+    return "-" if math.isnan(row["rule_effect_q"]) else number(row["rule_effect_q"])
