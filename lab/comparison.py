@@ -29,6 +29,7 @@ from lab.comparison_layers import common_layers, compare_layer
 from lab.comparison_networks import compare_networks
 from lab.comparison_table import Group, Plan
 from lab.datasets.dataset import Dataset, as_float
+from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
 from lab.measures import by_layer, comparing_probe
@@ -103,6 +104,9 @@ def compare_runs(
     labels = labels_of(folders)
     for caution in cautions(folders, labels):
         say(caution)
+    for folder, label in zip(folders, labels, strict=True):
+        for warning in warnings_of(folder, store):
+            say(f"caution: {label}, {warning}")
     kept = read_tables(place, FILE, ("rows", "pairs"))
     if kept is not None:
         say(f"compared earlier: {place}")
