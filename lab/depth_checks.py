@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.capture import rule_of, sound_seeds
 from probes.depth import depth_utility, reference_validity, scale_stability
-from runs import RunError, RunFolder, Store
+from runs import RunError, RunFolder, Store, diverged_seeds
 
 ALIKE = ("arch", "data_sha256", "train_size", "validation_size", "epochs", "batch")
 """What a run of `frozen` must share with another run to be its twin; the learning rate is its own."""
@@ -24,8 +23,8 @@ def warnings_of(folder: RunFolder, store: Store) -> list[str]:
 
     A run that was stored before the norms were has neither of the first two.
     """
-    table, seeds = folder.read_table("metrics"), sound_seeds(folder)
-    table = table[table["seed"].isin(seeds)]
+    table = folder.read_table("metrics")
+    table = table[~table["seed"].isin(list(diverged_seeds(folder.manifest)))]
     found = [
         in_seeds("scale stability", _norms(table, "validation_activation_norm"), scale_stability),
         in_seeds("reference validity", _norms(table, "validation_gradient_norm"), reference_validity),
@@ -69,7 +68,14 @@ def depth_brings_something(folder: RunFolder, table: Any, store: Store) -> str |
         readouts = start.groupby("layer")["value"].mean()
         frozen, beside = float(readouts.max()), f"a linear readout of its own untrained {readouts.idxmax()}"
     said = depth_utility(accuracy, frozen, beside)
-    return None if said is None or not rule_of(folder).info.credit else f"depth utility: {said}"
+    return None if said is None or not assigns_credit(folder) else f"depth utility: {said}"
+
+
+def assigns_credit(folder: RunFolder) -> bool:
+    """Whether labels are meant to shape the hidden blocks of a run."""
+    from lab.capture import rule_of  # JAX, which a run in good order is read without
+
+    return rule_of(folder).info.credit
 
 
 def frozen_twin(folder: RunFolder, store: Store) -> tuple[float, str] | None:

@@ -8,7 +8,6 @@ from functools import cache, cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -23,6 +22,7 @@ from lab.networks import ARCHITECTURES, Network
 from lab.normalisation import with_statistics
 from lab.request import PRECISIONS
 from lab.streams import EXAMINATION, stream
+from lab.training import on_device
 from probes.probe import Undefined
 from probes.subject import NO_CREDIT, Earlier, Subject
 from runs import RunFolder
@@ -107,7 +107,8 @@ class Credit:
         rule, net = reopen(self.folder, self.dataset)
         spec = self.folder.spec
         parts = split(self.dataset, spec.validation_size, spec.train_size)
-        batch = Batch(as_float(parts.train_x[:DIAGNOSTIC_BATCH]), jnp.asarray(parts.train_y[:DIAGNOSTIC_BATCH]))
+        examples = on_device(parts.train_x[:DIAGNOSTIC_BATCH], parts.train_y[:DIAGNOSTIC_BATCH])
+        batch = Batch(as_float(examples.x), examples.y)
 
         def compared(seed, step, stored):
             key = stream(seed, EXAMINATION, step)
