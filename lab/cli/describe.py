@@ -37,6 +37,7 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
     mean over the seeds that did not diverge, with a 95 % interval over seeds, beside that of the same networks before
     training. Measures of the whole network have one row, with the layer "output"; those of representations have one
     per hidden block, those of weights and directions one per block or weight, the readout ("output") included.
+    gradient-alignment is taken on training examples, as in the run's own record.
 
     \b
     Examples:

@@ -165,10 +165,7 @@ def test_a_stored_twin_with_frozen_blocks_takes_the_place_of_the_readout(sick, a
 def made(name, accuracy, status="complete", **differing):
     """A stand-in for a stored run: its last validation accuracy, and what else than in the others was asked."""
     asked = {**dict.fromkeys(ALIKE, 1), **differing}
-    rows = [
-        {"metric": "validation_accuracy", "step": step, "value": value} for step, value in ((0, 0.9), (5, accuracy))
-    ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame({"metric": "validation_accuracy", "step": [0, 5], "value": [0.9, accuracy]})
     return SimpleNamespace(id=name, status=status, spec=SimpleNamespace(**asked), read_table=lambda _: table)
 
 
