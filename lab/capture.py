@@ -88,11 +88,13 @@ class Observed:
             flattened to height·width·channels units.
         scores: seed -> stimuli × classes; the prediction is the argmax.
         stored: seed -> its "params", "rule_state" and "statistics".
+        step: which one it is.
     """
 
     hidden: dict[str, dict[int, np.ndarray]]
     scores: dict[int, np.ndarray]
     stored: dict[int, dict[str, Any]]
+    step: int
 
 
 def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Observed:
@@ -100,7 +102,7 @@ def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Ob
     trainer, net, template, forward = _reading(folder, dataset)
     spec = folder.spec
     sound = set(sound_seeds(folder))
-    found = Observed({name: {} for name in net.hidden}, {}, {})
+    found = Observed({name: {} for name in net.hidden}, {}, {}, step)
     for index, cohort in enumerate(cohorts(spec.seeds, spec.cohort)):
         arrays, _ = load_checkpoint(folder, index, step)
         stored = unflatten_like(template(trainer.seeds(cohort)), arrays)

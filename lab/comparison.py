@@ -33,6 +33,7 @@ from lab.comparison_networks import compare_networks
 from lab.comparison_search import search_layers
 from lab.comparison_table import Group, Plan
 from lab.datasets.dataset import Dataset, as_float
+from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
 from lab.measures import by_layer, comparing_probe, settled
@@ -115,6 +116,9 @@ def compare_runs(
     labels = labels_of(folders)
     for caution in cautions(folders, labels):
         say(caution)
+    for folder, label in zip(folders, labels, strict=True):
+        for warning in warnings_of(folder, store):
+            say(f"caution: {label}, {warning}")
     kept = read_tables(place, FILE, ("rows", "pairs"))
     if kept is not None:
         say(f"compared earlier: {place}")

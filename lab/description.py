@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from lab.capture import (
     Observed,
     Stimuli,
     dataset_of,
-    final_step,
     layer_shapes,
     mean_accuracy,
     mean_metric,
@@ -29,7 +28,7 @@ from lab.cells import WHOLE, Found, mean_interval, mean_parts, put
 from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
-from lab.functional_model import own_forward, subjects
+from lab.functional_model import Credit, own_forward, subjects
 from lab.measures import by_layer, describing_probe, settled
 from lab.networks import Network
 from lab.tables import read_tables, request, write_tables
@@ -54,7 +53,7 @@ class DescriptionPlan:
         measures: call strings of probes of one network.
         stimuli: number of test inputs.
         steps: "last", or "all" for every stored step.
-        layers: names of hidden blocks; None for all of each run.
+        layers: names of blocks; None for all of each run.
     """
 
     measures: tuple[str, ...] = DEFAULT
@@ -108,15 +107,19 @@ def describe_runs(
     seen = stimuli(dataset, plan.stimuli)
     chosen = [layers_of(folder, dataset, probes, plan.layers) for folder in folders]
     shapes = [layer_shapes(folder, dataset) for folder in folders]
-    looked_at = [its[layer] for its, layers in zip(shapes, chosen, strict=True) for layer in layers]
+    looked_at = [its.get(layer, ()) for its, layers in zip(shapes, chosen, strict=True) for layer in layers]
     with_maps = any(positions_of((1, *shape)) for shape in looked_at)
     probes = [settled(probe, with_maps) for probe in probes]
     rows: list[dict[str, Any]] = []
     for folder, label, layers, its in zip(folders, labels, chosen, shapes, strict=True):
         rows += describe_run(folder, label, probes, layers, its, plan, seen, dataset, say)
+    if not rows:
+        raise UsageError(f"--layer {', '.join(plan.layers or ())}: these measures have no value there; name another")
     # By measure and layer, so that what is to be seen side by side stands so; the sort keeps runs and steps in order.
     order = [probe.info.label for probe in probes]
+    blocks = list(dict.fromkeys([*(layer for layers in chosen for layer in layers), WHOLE]))
     shown = list(dict.fromkeys(row["layer"] for row in rows))
+    shown.sort(key=lambda layer: blocks.index(layer.partition(".")[0]))
     rows.sort(key=lambda row: (order.index(row["measure"]), shown.index(row["layer"])))
     about["plan"]["measures"] = order
     about = {**about, "labels": labels}
@@ -126,18 +129,23 @@ def describe_runs(
 
 
 def layers_of(folder: RunFolder, dataset: Dataset, probes: list, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The hidden blocks of a run that are measured.
+    """The blocks of a run that are measured: hidden ones, and the readout where weights or directions are.
 
     Raises:
         UsageError: it has none of that name, or none at all and every measure needs one.
     """
-    hidden = reopen(folder, dataset)[1].hidden
-    missing = [layer for layer in asked or () if layer not in hidden]
+    net = reopen(folder, dataset)[1]
+    of_weights = any(isinstance(probe, FunctionalProbe) and probe.places for probe in probes)
+    there = tuple(block.name for block in net.blocks) if of_weights else net.hidden
+    missing = [layer for layer in asked or () if layer not in there]
     if missing:
-        raise UsageError(f"--layer {missing[0]} is not a hidden block of {folder.id}; it has {', '.join(hidden)}")
-    if not hidden and all(by_layer(probe) for probe in probes):
+        raise UsageError(
+            f"--layer {missing[0]} is not a {'' if of_weights else 'hidden '}block of {folder.id}; it has "
+            f"{', '.join(there)}"
+        )
+    if not net.hidden and all(by_layer(probe) for probe in probes):
         raise UsageError(f"{folder.id} has no hidden block; these measures describe one")
-    return asked or hidden
+    return asked or there
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,18 @@ class Snapshot:
     observed: Observed
     subjects: dict[int, Subject]
     shapes: dict[str, tuple[int, ...]]
+
+    def places(self, probe: SingleProbe | FunctionalProbe, layers: tuple[str, ...]) -> list[str]:
+        """Where a probe is read, of what lies in these blocks; `WHOLE` where there is but one value, or none."""
+        if by_layer(probe):
+            return [layer for layer in self.net.hidden if layer in layers]
+        if not probe.places or not self.subjects:
+            return [WHOLE]
+        there = probe.places(next(iter(self.subjects.values())))
+        if isinstance(there, Undefined):
+            return [WHOLE]
+        blocks = [block.name for block in self.net.blocks if block.name in layers]
+        return [name for block in blocks for name in there if name.partition(".")[0] == block]
 
     @cached_property
     def task(self) -> Task:
@@ -173,7 +193,7 @@ class Snapshot:
         """What a probe says of one network."""
         if isinstance(probe, FunctionalProbe):
             network = self.subjects[seed]
-            return probe.value(self.task, network.at(layer) if probe.by_layer else network)
+            return probe.value(self.task, network.at(layer) if probe.by_layer or probe.places else network)
         given = {
             "labels": lambda: self.seen.y,
             "predictions": lambda: self.observed.scores[seed].argmax(axis=1),
@@ -190,24 +210,27 @@ class Snapshot:
 def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
     """All rows of one run."""
     rule, net = reopen(folder, dataset)
-    first = observe(folder, 0, seen, dataset)
+    credit, stored = Credit(folder, dataset), list_checkpoints(folder, 0)
+    seen_at = lru_cache(3)(lambda step: observe(folder, step, seen, dataset))
+    functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
 
     def snapshot(step: int) -> Snapshot:
-        now = first if step == 0 else observe(folder, step, seen, dataset)
-        return Snapshot(rule, net, seen, now, subjects(folder, dataset, now, first), shapes)
+        before = [earlier for earlier in stored if earlier < step][-1:] if functional else []
+        networks = subjects(folder, dataset, seen_at(step), seen_at(0), *map(seen_at, before), credit=credit)
+        return Snapshot(rule, net, seen, seen_at(step), networks, shapes)
 
-    asked = [(probe, layer) for probe in probes for layer in (layers if by_layer(probe) else (WHOLE,))]
+    first = snapshot(0)
+    asked = [(probe, place) for probe in probes for place in first.places(probe, layers)]
     say(f"measuring {label} at step 0")
-    start = [snapshot(0).values(probe, layer) for probe, layer in asked]
-    steps = list_checkpoints(folder, 0) if plan.steps == "all" else [final_step(folder)]
+    start = [first.values(probe, place) for probe, place in asked]
     rows = []
-    for step in steps:
+    for step in stored if plan.steps == "all" else stored[-1:]:
         if step == 0:
             found = start
         else:
             say(f"measuring {label} at step {step}")
             now = snapshot(step)
-            found = [now.values(probe, layer) for probe, layer in asked]
+            found = [now.values(probe, place) for probe, place in asked]
         facts = {
             "rule": label,
             "run": folder.id,

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from algorithms.rule import Batch
+from algorithms.rule import (
+    LOSSES,
+    Batch,
+    Net,
+    Params,
+    Rule,
+    RuleState,
+    forward_pass,
+    mean_loss,
+    plain_forward,
+)
 from lab.datasets.dataset import as_float
 from lab.normalisation import with_statistics
 from lab.streams import EXAMINATION, stream
@@ -75,6 +85,31 @@ def angle_and_ratio(direction: Any, gradient: Any) -> dict[str, Array]:
     return {"angle": jnp.rad2deg(angle), "norm_ratio": norm_u / norm_v, "reference_norm": norm_v}
 
 
+def direction_and_gradient(rule: Rule, net: Net, key: Array, params: Params, state: RuleState, batch: Batch):
+    """What a rule descends, the exact gradient of its objective, and the rule's metrics, on one batch."""
+    pseudo, _, metrics = rule.grads(key, net, params, state, batch)
+    gradient = jax.grad(lambda p: rule.objective(net, p, state, batch))(params)
+    return pseudo, gradient, metrics
+
+
+def gradient_lengths(net: Net, params: Params, loss: str, batch: Batch) -> list[Float[Array, " n"]]:
+    """`‖∂L/∂h_l‖` of each sample at every hidden block of an ordinary forward pass, L the mean loss of the batch."""
+
+    def shifted(shifts: list[Array]) -> Float[Array, ""]:
+        h = batch.x
+        for block, shift in zip(net.blocks, [*shifts, 0.0], strict=True):
+            h = block.act(block.affine(params[block.name], h)) + shift
+        return mean_loss(loss, h, batch.y)
+
+    shapes = jax.eval_shape(lambda p, x: forward_pass(net, p, x), params, batch.x)[:-1]
+    return [lengths(g) for g in jax.grad(shifted)([jnp.zeros(h.shape, h.dtype) for h in shapes])]
+
+
+def lengths(h: Array) -> Float[Array, " n"]:
+    """L2 norm of each row, whatever the shape of a row."""
+    return jnp.linalg.norm(flat(h), axis=1)
+
+
 Row = tuple[str, str, float | None]
 """(layer, metric, value): layer is "" for the whole network; None where the value is undefined (a vanished norm)."""
 
@@ -123,8 +158,7 @@ class Examiner:
             params, state = learner.params, learner.rule_state
             batch = Batch(as_float(fit.x[:DIAGNOSTIC_BATCH]), fit.y[:DIAGNOSTIC_BATCH])
             key = stream(seed, EXAMINATION, step)
-            pseudo, _, metrics = rule.grads(key, net, params, state, batch)
-            gradient = jax.grad(lambda p: rule.objective(net, p, state, batch))(params)
+            pseudo, gradient, metrics = direction_and_gradient(rule, net, key, params, state, batch)
             trained = rule.trains(net)
             compared = {name: angle_and_ratio(pseudo[name], gradient[name]) for name in trained}
             errors = {} if rule.errors is None else rule.errors(key, net, params, state, batch)
@@ -132,6 +166,22 @@ class Examiner:
             return compared, signals, {name: value for name, value in metrics.items() if name != "loss"}
 
         return self.trainer.over_cohort(directions, mapped=2)
+
+    @cached_property
+    def _norms(self):
+        rule, net = self.trainer.rule, self.trainer.net
+
+        def norms(learner: Learner, held_out: Examples):
+            params = with_statistics(learner.params, learner.statistics)
+            batch = Batch(as_float(held_out.x[:DIAGNOSTIC_BATCH]), held_out.y[:DIAGNOSTIC_BATCH])
+            hidden = rule.forward(net, params, learner.rule_state, batch.x).hidden
+            found = {"activation_norm": dict(zip(net.hidden, map(lengths, hidden), strict=True))}
+            if rule.forward is plain_forward and rule.info.loss in LOSSES:
+                gradients = gradient_lengths(net, params, rule.info.loss, batch)
+                found["gradient_norm"] = dict(zip(net.hidden, gradients, strict=True))
+            return found
+
+        return self.trainer.over_cohort(norms, mapped=1)
 
     @cached_property
     def accuracy(self):
@@ -162,6 +212,22 @@ class Examiner:
                 ),
             ]
             for i, right in enumerate(predicted)
+        ]
+
+    def norms(self, learner: Learner, held_out: Examples) -> list[list[Row]]:
+        """For each seed: norms of the activity and of the exact gradient at each hidden block (`probes.depth`).
+
+        On the first examples held out; no gradient for rules that read their networks in a way of their own.
+        """
+        found = jax.device_get(self._norms(learner, held_out))
+        typical = {"activation_norm": np.median, "gradient_norm": lambda v: np.sqrt(np.mean(v**2))}
+        return [
+            [
+                (layer, f"validation_{metric}", finite(typical[metric](np.asarray(v[i], np.float64))))
+                for metric, layers in found.items()
+                for layer, v in layers.items()
+            ]
+            for i in range(self.trainer.width)
         ]
 
     def directions(self, learner: Learner, seeds: Array, step: int) -> list[list[Row]]:

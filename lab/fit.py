@@ -165,6 +165,7 @@ def check_examined(request: Request, trainer: Trainer, learner: Learner, example
     # The whole of it, as it will run, for what shows only in a cohort or only where the parts meet.
     examiner = Examiner(trainer, examples)
     jax.eval_shape(examiner._scores, learner, fit, held_out)
+    jax.eval_shape(examiner._norms, learner, held_out)
     _, _, metrics = jax.eval_shape(examiner._directions, learner, trainer.seeds(request.spec.seeds[:1]), 0, fit)
     counted = metrics.get("evaluations")
     must(request, "grads", counted is None or counted.ndim == 1, '"evaluations" among its metrics as one number')

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from algorithms import Rule
-from algorithms.rule import Params, plain_forward
+from algorithms.rule import Batch, Params, plain_forward
 from lab.callstring import build
 from lab.capture import Observed, reopen
-from lab.datasets.dataset import Dataset
+from lab.datasets.dataset import Dataset, as_float, split
+from lab.examination import DIAGNOSTIC_BATCH, direction_and_gradient
+from lab.feedback_weights import feedback_of
 from lab.networks import ARCHITECTURES, Network
 from lab.normalisation import with_statistics
+from lab.request import PRECISIONS
+from lab.streams import EXAMINATION, stream
+from lab.training import on_device
 from probes.probe import Undefined
-from probes.subject import Subject
+from probes.subject import NO_CREDIT, Earlier, Subject
 from runs import RunFolder
 
 
@@ -88,15 +95,70 @@ def no_logits(rule: Rule) -> Undefined | None:
     return None
 
 
-def subjects(folder: RunFolder, dataset: Dataset, now: Observed, start: Observed) -> dict[int, Subject]:
-    """Every sound seed of a run at a stored step, with its parameters at step 0, as functional probes take them."""
+@dataclass(frozen=True)
+class Credit:
+    """What the rule of a run descends at stored parameters, on the batch and with the noise of the run's own record."""
+
+    folder: RunFolder
+    dataset: Dataset
+
+    @cached_property
+    def _compared(self):
+        rule, net = reopen(self.folder, self.dataset)
+        spec = self.folder.spec
+        parts = split(self.dataset, spec.validation_size, spec.train_size)
+        examples = on_device(parts.train_x[:DIAGNOSTIC_BATCH], parts.train_y[:DIAGNOSTIC_BATCH])
+        batch = Batch(as_float(examples.x), examples.y)
+
+        def compared(seed, step, stored):
+            key = stream(seed, EXAMINATION, step)
+            return direction_and_gradient(rule, net, key, stored["params"], stored["rule_state"], batch)[:2]
+
+        return jax.jit(compared)
+
+    def at(self, seen: Observed, seed: int) -> Callable[[], tuple[Params, Params]]:
+        """One seed at a stored step: () -> (direction, gradient), computed once and only when asked for."""
+
+        @cache
+        def found():
+            with jax.default_matmul_precision(PRECISIONS[self.folder.spec.precision]):
+                return jax.device_get(self._compared(np.uint32(seed), seen.step, seen.stored[seed]))
+
+        return found
+
+
+def subjects(
+    folder: RunFolder,
+    dataset: Dataset,
+    now: Observed,
+    start: Observed,
+    before: Observed | None = None,
+    credit: Credit | None = None,
+) -> dict[int, Subject]:
+    """Every sound seed of a run at a stored step, as functional probes take them.
+
+    Args:
+        start: the run at step 0.
+        before: at the stored step before, where there is one.
+        credit: gives what the rule would change there; None where nothing asks for it.
+    """
     rule, net = reopen(folder, dataset)
     model = own_forward(rule) or forward_model(folder.spec.arch, net.input_shape, net.classes)
 
     def parameters(seen: Observed, seed: int) -> Any:
         return with_statistics(seen.stored[seed]["params"], seen.stored[seed]["statistics"])
 
-    return {
-        seed: Subject(scores, no_logits(rule), model, parameters(now, seed), parameters(start, seed))
-        for seed, scores in now.scores.items()
-    }
+    def network(seed: int, scores: Any) -> Subject:
+        stored = now.stored[seed]
+        return Subject(
+            scores,
+            no_logits(rule),
+            model,
+            parameters(now, seed),
+            parameters(start, seed),
+            feedback=feedback_of(rule, bool(folder.spec.sources), net, stored["params"], stored["rule_state"]),
+            credit=NO_CREDIT if credit is None else credit.at(now, seed),
+            earlier=None if before is None else Earlier(parameters(before, seed), now.step - before.step),
+        )
+
+    return {seed: network(seed, scores) for seed, scores in now.scores.items()}

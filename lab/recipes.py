@@ -102,8 +102,8 @@ def _frozen(value: Any) -> Any:
 
 
 def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, arch: str, data: str) -> Recipe | None:
-    """The recipe of this rule: for this network and data, else for its kind of network on this data, else for this data,
-    else for any; earlier files first.
+    """The recipe of this rule: for this network and data, else for this kind of network on this data, else for this
+    data, else for any; earlier files first.
 
     A user's rule is known by the hash of its file: neither its name nor an earlier version of it will do.
 

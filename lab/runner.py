@@ -240,11 +240,12 @@ class _Training:
         """Measure the cohort at this step, and keep its parameters if this is a step to keep."""
         scores = self.examiner.scores(learner, self.validation, "validation")
         directions = self.examiner.directions(learner, seeds, step)
+        norms = self.examiner.norms(learner, self.validation) if step == self.last else [[] for _ in scores]
         since = step - max((s for s in self.evaluations if s < step), default=0)
         losses = np.asarray(learner.loss_sum) / max(since, 1)
         for i, name in enumerate(names):
             loss = [("", "train_loss", float(losses[i]) if np.isfinite(losses[i]) else None)] if since else []
-            rows += self._tidy(name, step, [*scores[i], *loss, *directions[i]])
+            rows += self._tidy(name, step, [*scores[i], *loss, *directions[i], *norms[i]])
         self.accuracy = float(np.mean([score[0][2] for score in scores[: len(names)]]))
         if step in self.kept:
             arrays = flatten(jax.device_get(kept(learner)))

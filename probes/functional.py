@@ -22,7 +22,13 @@ from probes.outputs import agreement, error_consistency, output_divergence
 from probes.probe import FunctionalProbe
 from probes.sensitivity import jacobian_volume
 from probes.stitching import head_swap, probe_transfer, stitching
-from probes.tangent_kernel import rich_lazy, tangent_alignment, tangent_distance
+from probes.tangent_kernel import kernel_velocity, rich_lazy, tangent_alignment, tangent_distance
+from probes.weight_probes import (
+    distance_from_initialisation,
+    gradient_alignment,
+    weight_feedback_angle,
+    weight_spectrum,
+)
 
 FUNCTIONAL: dict[str, Callable[..., FunctionalProbe]] = {
     "agreement": agreement,
@@ -40,4 +46,9 @@ FUNCTIONAL: dict[str, Callable[..., FunctionalProbe]] = {
     "tangent-alignment": tangent_alignment,
     "tangent-distance": tangent_distance,
     "rich-lazy": rich_lazy,
+    "kernel-velocity": kernel_velocity,
+    "weight-spectrum": weight_spectrum,
+    "distance-from-initialisation": distance_from_initialisation,
+    "weight-feedback-angle": weight_feedback_angle,
+    "gradient-alignment": gradient_alignment,
 }

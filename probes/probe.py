@@ -165,12 +165,15 @@ class FunctionalProbe(NamedTuple):
            part of a dict may be Undefined by itself. Task and network are those of `probes.subject`.
     networks: how many it takes, 1 or 2.
     by_layer: whether it reads the hidden layer that each network names.
+    places: for a probe of weights or directions, network → names of the weights or blocks that it can be read at
+            (`network.at(name)`), or why there are none; None for all others.
     """
 
     info: ProbeInfo
     value: Callable[..., float | dict[str, float | Undefined] | Undefined]
     networks: int
     by_layer: bool = False
+    places: Callable[[Any], tuple[str, ...] | Undefined] | None = None
 
 
 def compare(probe: PairProbe, X: Any, Y: Any) -> float | Undefined:

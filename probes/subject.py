@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from probes.features import features
 from probes.probe import FunctionalProbe, ProbeError, ProbeInfo, Undefined
 
 SCORES_ONLY = Undefined("only the scores of this network are known")
+NO_FEEDBACK = Undefined("the feedback weights of this network are not known")
+NO_CREDIT = Undefined("what a rule would change in this network is not known")
 
 
 class Model(Hashable, Protocol):
@@ -64,6 +66,13 @@ class Task:
         return stratified_folds(self.y, 2) == 0
 
 
+class Earlier(NamedTuple):
+    """A network's parameters at an earlier moment of its training, and how many steps ago that was."""
+
+    params: Any
+    steps: int
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One network on the stimuli of a task.
@@ -74,7 +83,12 @@ class Subject:
             trained by squared error); None where it is.
         model: the architecture, or why there is no differentiable forward pass.
         params, initial: its parameters now and before training; None where they are not known.
-        layer: the hidden layer that probes with `by_layer` read.
+        layer: what is read: a hidden layer by probes with `by_layer`, one of their `places` by probes that have some.
+        feedback: name of a block or weight → (W, B), forward weights and the feedback weights that stand for them in
+            one shape, or why that block has none; Undefined where the network has none at all.
+        credit: () → (direction, gradient), shaped like the parameters: what the rule descends, and the exact gradient
+            of its loss, at these parameters on one batch.
+        earlier: the same network some steps before.
     """
 
     scores: np.ndarray
@@ -83,6 +97,9 @@ class Subject:
     params: Any = None
     initial: Any = None
     layer: str | None = None
+    feedback: dict[str, tuple[Any, Any] | Undefined] | Undefined = NO_FEEDBACK
+    credit: Callable[[], tuple[Any, Any]] | Undefined = NO_CREDIT
+    earlier: Earlier | None = None
 
     def __post_init__(self) -> None:
         scores = features(self.scores, "the array of scores")
@@ -96,7 +113,7 @@ class Subject:
         return self.scores.argmax(axis=1)
 
     def at(self, layer: str) -> "Subject":
-        """The same network, read at this hidden layer."""
+        """The same network, read at this hidden layer, block or weight."""
         return replace(self, layer=layer)
 
 
@@ -150,6 +167,33 @@ def functional_probe(
     return FunctionalProbe(info, checked, networks, needs == "layer")
 
 
+def weight_probe(
+    info: ProbeInfo,
+    value: Callable[[Subject], float | dict[str, float | Undefined] | Undefined],
+    places: Callable[[Subject], tuple[str, ...] | Undefined],
+) -> FunctionalProbe:
+    """Wraps the mathematics of a probe of one network's weights or directions, which runs no network.
+
+    Args:
+        value: network → result at `network.layer`, which is one of its places.
+        places: see `FunctionalProbe`.
+    """
+
+    def checked(task: Task, s: Subject) -> float | dict[str, float | Undefined] | Undefined:
+        _same_task(task, s, s)
+        there = places(s)
+        if isinstance(there, Undefined):
+            return there
+        if s.layer not in there:
+            raise ProbeError(
+                f"{info.name} reads weights, and {s.layer!r} is none of {', '.join(there)}; choose one with "
+                "`network.at(name)`."
+            )
+        return value(s)
+
+    return FunctionalProbe(info, checked, 1, places=places)
+
+
 def _same_task(task: Task, s: Subject, first: Subject) -> None:
     n, classes = s.scores.shape
     if n != len(task.y):
@@ -173,6 +217,10 @@ def in_double(name: str, value: Callable, task: Task, *subjects: Subject) -> Any
     from probes.forward import doubled
 
     x = _stimuli(task, name)
+
+    def ready(s: Subject) -> Subject:
+        before = None if s.earlier is None else s.earlier._replace(params=doubled(s.earlier.params))
+        return replace(s, params=doubled(s.params), initial=doubled(s.initial), earlier=before)
+
     with jax.enable_x64(True):
-        ready = [replace(s, params=doubled(s.params), initial=doubled(s.initial)) for s in subjects]
-        return value(replace(task, x=doubled(x)), *ready)
+        return value(replace(task, x=doubled(x)), *map(ready, subjects))

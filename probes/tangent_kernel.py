@@ -94,7 +94,7 @@ def tangent_distance(points: int = 100) -> FunctionalProbe:
 
         1 − ⟨Θ_A, Θ_B⟩/(‖Θ_A‖‖Θ_B‖)
 
-    Divided by the time between two checkpoints it is the kernel's velocity. Returns a number, 0..1 (kernels are
+    Between two moments of one training, per step, it is `kernel_velocity`. Returns a number, 0..1 (kernels are
     positive semidefinite, so their cosine is never negative). Undefined where there is no
     differentiable forward pass and for a kernel of zeros.
     Source: Fort, Dziugaite, Paul, Kharaghani, Roy and Ganguli 2020, arXiv 2010.15110.
@@ -161,5 +161,43 @@ def rich_lazy(points: int = 100) -> FunctionalProbe:
             "alignment": kernel_alignment(now, labels),
             "initial": kernel_alignment(before, labels),
         }
+
+    return functional_probe(info, value, 1, "model")
+
+
+def kernel_velocity(points: int = 100) -> FunctionalProbe:
+    """How fast the tangent kernel turns: its distance from the stored moment before, per step.
+
+        (1 − ⟨Θ_t, Θ_{t−Δ}⟩/(‖Θ_t‖‖Θ_{t−Δ}‖)) / Δ,  Δ steps
+
+    Returns value (1 / step, 0..1), distance and steps (Δ). Undefined at the first stored moment, where there is no
+    differentiable forward pass and for a kernel of zeros.
+    Source: Fort, Dziugaite, Paul, Kharaghani, Roy and Ganguli 2020, arXiv 2010.15110.
+    """
+    points = positive_integer("points", points, least=2)
+    info = _card(
+        name="kernel-velocity",
+        title="velocity of the tangent kernel",
+        formula="(1 − ⟨Θ_t, Θ_{t−Δ}⟩/(‖Θ_t‖‖Θ_{t−Δ}‖)) / Δ",
+        citation="Fort, Dziugaite, Paul, Kharaghani, Roy, Ganguli 2020, arXiv 2010.15110",
+        range=(0.0, 1.0),
+        direction=None,
+        symmetric=None,
+        convention=f"the first {points} stimuli; kernels averaged over classes (the source keeps all pairs of classes) "
+        "and not centred; per step, since the stored moment before",
+        cost="2·points·C backward passes + points²·parameters",
+        traps="A distance, so it grows with the square of a small Δ and is bounded for a large one: velocities over "
+        f"different Δ do not compare, nor do runs of different learning rates. {MEMORY}.",
+        params=(("points", points),),
+    )
+
+    def value(task: Task, s: Subject) -> dict[str, float | Undefined] | Undefined:
+        if s.earlier is None:
+            return Undefined("there is no stored moment before this one")
+        cosine = kernel_cosine(*(_kernel(task, s, points, params) for params in (s.params, s.earlier.params)))
+        if isinstance(cosine, Undefined):
+            return cosine
+        distance = max(0.0, 1.0 - cosine)
+        return {"value": distance / s.earlier.steps, "distance": distance, "steps": float(s.earlier.steps)}
 
     return functional_probe(info, value, 1, "model")

@@ -11,13 +11,13 @@ import numpy as np
 
 from probes.features import features, scaled
 from probes.probe import ProbeError, Undefined, positive_integer
-from probes.spectrum import stable_rank_of
+from probes.spectrum import exponent_of, stable_rank_of
 
 Parts = dict[str, float | Undefined]
 
 
 def matrices(params: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """Every weight array of nested dicts as a matrix inputs × units, by the name of its layer; biases are left out.
+    """Every weight array of nested dicts as a matrix inputs × units, by the name of its layer; no bias is one.
 
     A convolution's kernel becomes (height · width · channels in) × channels out. Names of nested blocks are joined by
     dots, without the last part "kernel".
@@ -27,26 +27,35 @@ def matrices(params: Any, prefix: str = "") -> dict[str, np.ndarray]:
         path = f"{prefix}.{name}" if prefix else name
         if isinstance(leaf, dict):
             found |= matrices(leaf, path)
-        elif np.ndim(leaf) >= 2:
+        elif np.ndim(leaf) >= 2 and name != "bias":  # of a transformer's patches, one for each place
             layer = path.removesuffix(".kernel")
             found[layer] = features(np.reshape(leaf, (-1, np.shape(leaf)[-1])), f"the weights of {layer}")
     return found
 
 
-def weight_spectra(params: Any) -> dict[str, Parts]:
-    """Of each layer: Frobenius norm, spectral norm σ₁, and stable rank Σσ²/σ₁² of its weight matrix (uncentred).
+def weight_spectrum_of(W: np.ndarray, low: int, high: int) -> Parts | Undefined:
+    """Stable rank Σσ²/σ₁² of a matrix (uncentred), as "value"; spectral norm σ₁, Frobenius norm, and exponent.
 
-    Source of the stable rank: Rudelson and Vershynin 2007, arXiv math/0503442.
+    The exponent, with r2 of its fit, is that of σ_i² ∝ i^−a over ranks low..high. Undefined for a matrix of zeros.
     """
-    spectra = {}
-    for layer, W in matrices(params).items():
-        s = np.linalg.svd(W, compute_uv=False)
-        spectra[layer] = {
-            "frobenius": float(np.linalg.norm(W)),
-            "spectral": float(s[0]),
-            "stable_rank": stable_rank_of(s),
-        }
-    return spectra
+    s = np.linalg.svd(W, compute_uv=False)
+    rank, fit = stable_rank_of(s), exponent_of(s, low, high)
+    if isinstance(rank, Undefined):
+        return Undefined("the weights are all zero")
+    fitted = {"value": fit, "r2": fit} if isinstance(fit, Undefined) else fit
+    return {
+        "value": rank,
+        "spectral": float(s[0]),
+        "frobenius": length(s),
+        "exponent": fitted["value"],
+        "r2": fitted["r2"],
+    }
+
+
+def length(array: np.ndarray) -> float:
+    """Euclidean norm of all entries, whose squares neither over- nor underflow."""
+    largest = float(np.abs(array).max(initial=0.0))
+    return largest * float(np.linalg.norm(array / largest)) if largest > 0 else 0.0
 
 
 def _flat(tree: Any) -> np.ndarray:
@@ -57,6 +66,11 @@ def _flat(tree: Any) -> np.ndarray:
     if isinstance(tree, dict):
         return np.concatenate([np.zeros(0), *(_flat(tree[name]) for name in sorted(tree) if name != "statistics")])
     return np.asarray(tree, np.float64).ravel()
+
+
+def tree_length(tree: Any) -> float:
+    """Euclidean norm of all weights of nested dicts."""
+    return length(_flat(tree))
 
 
 def _shape(tree: Any) -> Any:

@@ -17,7 +17,7 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
     help="A probe of one network of `lab probes`; may be repeated. "
     "[default: participation-ratio, effective-rank, sparsity, dead-units, linear-probe]",
 )  # fmt: skip
-@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all]")
+@click.option("--layer", "layers", multiple=True, help="A block; may be repeated. [default: all]")
 @click.option(
     "--steps",
     type=click.Choice(["last", "all"]),
@@ -35,8 +35,10 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
 
     RUN is a run's id, an unambiguous part of it, or the name of its rule where only one run has it. Each value is a
     mean over the seeds that did not diverge, with a 95 % interval over seeds, beside that of the same networks before
-    training. Measures of the whole network have one row, with the layer "output"; the others have one per hidden
-    block, whose feature maps are flattened unless the measure says maps=pool or maps=positions.
+    training. Measures of the whole network have one row, with the layer "output"; those of representations have one
+    per hidden block, whose feature maps are flattened unless the measure says maps=pool or maps=positions; those of
+    weights and directions one per block or weight, the readout ("output") included. gradient-alignment is taken on
+    training examples, as in the run's own record.
 
     \b
     Examples:
@@ -44,6 +46,7 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
         lab describe bp --measure nc1 --measure calibration-error --json
         lab describe bp --measure 'participation-ratio(maps=pool)'
         lab describe bp fa --steps all --csv
+        lab describe fa dfa --measure weight-feedback-angle --measure gradient-alignment
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other; give one")
@@ -68,10 +71,12 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
 
 def print_description(rows) -> None:
     """The table for people: one block per measure and layer."""
-    columns = ["rule", "step", "value [95 %]", "untrained", "seeds", "loss", "accuracy %"]
+    columns = ["rule", "step", "value [95 %]", "untrained", "seeds", "loss", "accuracy %", "further means"]
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         click.echo(f"{measure}, {layer}")
-        print_table(columns, [_line(row) for _, row in block.iterrows()], {"step", "seeds", "loss", "accuracy %"})
+        lines = [_line(row) for _, row in block.iterrows()]
+        used = len(columns) - (not any(line[-1] for line in lines))
+        print_table(columns[:used], [line[:used] for line in lines], {"step", "seeds", "loss", "accuracy %"})
         click.echo("")
     click.echo(
         f"n = {rows.iloc[0]['n']} test stimuli; means over the seeds that have a value, intervals over these seeds; "
@@ -100,6 +105,7 @@ def _line(row) -> list[str]:
         str(row["seeds"]),
         _number(row["loss"]),
         accuracy,
+        ", ".join(f"{name} {value:.4g}" for name, value in json.loads(row["parts"]).items() if value is not None),
     ]
 
 

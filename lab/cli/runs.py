@@ -92,12 +92,14 @@ def show(run, store, as_json) -> None:
     from dataclasses import asdict
 
     from lab.cli.train import print_summary
+    from lab.depth_checks import warnings_of
     from lab.summary import summarise
 
-    folder = open_store(store).find(run)
+    where = open_store(store)
+    folder = where.find(run)
     spec = asdict(folder.spec)
     finished = folder.status in ("complete", "diverged")
-    summary = summarise(folder) if finished else None
+    summary = {**summarise(folder), "warnings": warnings_of(folder, where)} if finished else None
     manifest = (
         {k: v for k, v in folder.manifest.items() if k != "files"}
         if folder.status != "incomplete" or (folder.path / "manifest.json").exists()
@@ -117,6 +119,8 @@ def show(run, store, as_json) -> None:
         click.echo(f"  {'':<16} learning rate {rate:g}: validation accuracy {100 * value:.2f} %")
     if summary:
         print_summary(summary, stored=True)
+        for warning in summary["warnings"]:
+            click.echo(f"Warning, {warning}.", err=True)
 
 
 @runs.command()

@@ -43,6 +43,10 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     ends with the same bits. Every rule with the same seed starts from the same weights and sees the same batches.
     Test examples are read once, after the last step.
 
+    At the end three checks (Hao, Wan and Zhai 2026, arXiv 2606.21126) warn of activity that explodes from layer to
+    layer, of an exact gradient too small to compare directions with, and of hidden blocks that brought nothing beside
+    a stored run of `frozen` alike or, without one, beside a linear readout of the untrained network.
+
     A rule by its name alone takes the settings of its recipe (`lab rules fa` shows them); in brackets you give your
     own, and `fa()` has the defaults.
 
@@ -57,6 +61,7 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     from lab.device import prepare
 
     prepare(device)
+    from lab.depth_checks import warnings_of
     from lab.fit import check_fit
     from lab.request import Wish, make_request
     from lab.runner import Interrupted
@@ -94,11 +99,14 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     except Interrupted as stop:
         click.echo(f"Interrupted; {stop} is saved. The same command resumes it.", err=True)
         sys.exit(130)
-    answer = summarise(folder)
+    warnings = warnings_of(folder, where)
+    answer = {**summarise(folder), "warnings": warnings}
     if as_json:
         print_json(answer)
     else:
         print_summary(answer, stored)
+    for warning in warnings:
+        click.echo(f"Warning, {warning}.", err=True)
     say_unsettled(folder, request.rule.info.tolerance)
     if answer["diverged"]:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())

@@ -33,11 +33,16 @@ LEAST = {
 """Arguments of `lab train --rule`: mean test accuracy to reach, %."""
 
 
-def train(*args: str) -> dict:
+def answer(*args: str) -> dict:
     """`lab train --json`, in the store of $LAB_STORE so that an interrupted suite resumes."""
     done = CliRunner().invoke(main, ["train", *args, "--json", "-q"])
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)["test_accuracy"]
+    return json.loads(done.stdout)
+
+
+def train(*args: str) -> dict:
+    """Its test accuracy."""
+    return answer(*args)["test_accuracy"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,6 +58,11 @@ def store(tmp_path_factory):
 @pytest.mark.parametrize("args", LEAST)
 def test_five_seeds_reach_their_accuracy(args):
     assert 100 * train("--rule", *args.split())["mean"] >= LEAST[args]
+
+
+@pytest.mark.parametrize("rule", ["bp", "fa", "dfa"])
+def test_healthy_runs_warn_of_nothing(rule):
+    assert answer("--rule", rule)["warnings"] == []
 
 
 def test_zil_is_backpropagation_of_the_squared_error():

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 KEYS = ["schema", "run", "path", "rule", "rule_call", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"]
-KEYS += ["validation_accuracy", "test_readout_accuracy", "seconds", "diverged"]
+KEYS += ["validation_accuracy", "test_readout_accuracy", "seconds", "diverged", "warnings"]
 
 
 def test_the_answer(answer, runs, tiny, home):

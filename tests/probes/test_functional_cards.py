@@ -8,6 +8,7 @@ from probes.functional import FUNCTIONAL
 from probes.subject import Subject, Task
 
 ON_SCORES = {"agreement", "error-consistency", "output-divergence", "calibration-error"}
+ON_WEIGHTS = {name for name in FUNCTIONAL if FUNCTIONAL[name]().places}
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONAL))
@@ -27,7 +28,7 @@ def test_card_is_complete_and_says_what_kind_it_is(name):
         assert (info.direction, info.symmetric, info.metric) == (None, None, False)
 
 
-@pytest.mark.parametrize("name", sorted(set(FUNCTIONAL) - ON_SCORES))
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONAL) - ON_SCORES - ON_WEIGHTS))
 def test_a_network_of_which_only_scores_are_known_has_no_value_and_the_reason_is_its_own(name):
     task = Task(np.arange(20) % 2, np.zeros((20, 3)))
     probe = FUNCTIONAL[name]()
@@ -75,6 +76,8 @@ def test_maps_are_fitted_on_half_of_every_class():
         ("hessian", {"tolerance": 0}, "tolerance=0"),
         ("hessian", {"draws": 1}, "draws=1"),
         ("tangent-distance", {"points": 1}, "points=1"),
+        ("kernel-velocity", {"points": 1}, "points=1"),
+        ("weight-spectrum", {"low": 0}, "low=0"),
     ],
 )
 def test_settings_are_checked_once_when_the_probe_is_made(name, settings, said):

@@ -1,13 +1,24 @@
 """Weights, directions and the checks on depth: by hand, by simulation, in limits."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from lab_models import drawn, task_of
 
+from algorithms.rule import Batch
+from lab.examination import gradient_lengths
 from lab.functional_model import ForwardModel
-from lab.networks import mlp
+from lab.networks import conv, mlp
 from probes import ProbeError, Undefined
-from probes.depth import deepest_gradient, depth_utility, reference_validity, scale_stability
+from probes.depth import (
+    activity_norm,
+    depth_utility,
+    gradient_norm,
+    layer_gradient,
+    reference_validity,
+    scale_stability,
+)
 from probes.subject import Subject
 from probes.weights import (
     alignment,
@@ -18,7 +29,6 @@ from probes.weights import (
     subspace_overlap,
     weight_change,
     weight_feedback_alignment,
-    weight_spectra,
 )
 
 
@@ -39,13 +49,6 @@ def test_every_weight_array_is_a_matrix_by_the_name_of_its_layer():
         "output": (6, 4),
     }
     assert np.array_equal(found["conv1"][:, 1], tree()["conv1"]["kernel"][..., 1].ravel())
-
-
-def test_spectra_by_hand():
-    """σ = (3, 4): ‖W‖ = 5, stable rank 25/16; and the zero matrix has none."""
-    found = weight_spectra({"a": {"kernel": np.diag([3.0, 4.0])}, "b": {"kernel": np.zeros((2, 2))}})
-    assert found["a"] == pytest.approx({"frobenius": 5.0, "spectral": 4.0, "stable_rank": 25 / 16})
-    assert isinstance(found["b"]["stable_rank"], Undefined)
 
 
 def test_weight_change_is_relative_to_the_start():
@@ -134,25 +137,41 @@ def test_mean_over_batches_before_and_after_the_cosine_differ():
         batch_direction_alignment(directions, references[:1])
 
 
+def norms(*arrays):
+    return {f"dense{i}": activity_norm(h) for i, h in enumerate(arrays, 1)}
+
+
 def test_growth_of_activity_is_watched_layer_by_layer():
     h = np.random.default_rng(0).standard_normal((30, 10))
-    assert scale_stability([h, 40 * h, 1600 * h]) is None
-    assert "grows 60 times from hidden layer 2 to 3" in scale_stability([h, h, 60 * h])
-    assert scale_stability([h, h, 60 * h], threshold=61) is None
-    assert scale_stability([h]) is None
-    assert "hidden layer 2 is silent" in scale_stability([h, 0 * h, h])
+    assert scale_stability(norms(h, 40 * h, 1600 * h)) is None
+    assert "grows 60 times from dense2 to dense3" in scale_stability(norms(h, h, 60 * h))
+    assert scale_stability(norms(h, h, 60 * h), threshold=61) is None
+    assert scale_stability(norms(h)) is None
+    assert "dense2 is silent" in scale_stability(norms(h, 0 * h, h))
     outlier = h.copy()
     outlier[0] *= 1e6
-    assert scale_stability([h, outlier]) is None  # a median over stimuli
+    assert scale_stability(norms(h, outlier)) is None  # a median over stimuli
+    assert activity_norm(np.full((3, 2, 2), 2.0)) == 4.0  # feature maps count all their units
     with pytest.raises(ProbeError, match="non-finite"):
-        scale_stability([h, np.inf * h])
+        norms(h, np.inf * h)
 
 
 def test_a_reference_gradient_at_the_floor_is_warned_of():
     g = np.random.default_rng(0).standard_normal((30, 10))
-    assert reference_validity(g) is None
-    assert "below 1e-07" in reference_validity(1e-9 * g)
-    assert reference_validity(1e-9 * g, floor=1e-10) is None
+    of = {"dense1": gradient_norm(g), "dense2": gradient_norm(1e-9 * g)}
+    assert reference_validity({"dense1": of["dense1"]}) is None
+    assert "at dense2 has norm" in reference_validity(of)
+    assert "below 1e-07" in reference_validity(of)
+    assert reference_validity(of, floor=1e-10) is None
+    assert reference_validity({}) is None
+
+
+def test_a_network_that_answers_nearly_everything_right_has_a_sound_gradient():
+    """One stimulus in a hundred has an error of 1, the others of 1e-12: their median is at the floor."""
+    g = np.full((100, 1), 1e-12)
+    g[0] = 1.0
+    assert gradient_norm(g) == pytest.approx(0.1)
+    assert reference_validity({"dense1": gradient_norm(g)}) is None
 
 
 def test_depth_that_brings_nothing_is_warned_of():
@@ -160,15 +179,28 @@ def test_depth_that_brings_nothing_is_warned_of():
     assert "-4.3 points" in depth_utility(0.306, 0.349)
     assert "+1.0 points" in depth_utility(0.95, 0.94)
     assert depth_utility(0.95, 0.94, margin=0.005) is None
+    assert "beside a linear readout" in depth_utility(0.95, 0.94, "a linear readout")
 
 
-def test_deepest_gradient_is_the_readouts_error_sent_back():
+def test_the_gradient_at_the_deepest_layer_is_the_readouts_error_sent_back():
     """∂L/∂h = (softmax(z) − onehot(y)) Wᵀ/n for a linear readout."""
     task = task_of()
     s = drawn(task, ForwardModel(mlp(8, 6)((8, 8, 1), 4)), 0)
     p = np.exp(s.scores - s.scores.max(1, keepdims=True))
     error = p / p.sum(1, keepdims=True) - np.eye(4)[task.y]
     expected = error @ s.params["output"]["kernel"].T / 64
-    np.testing.assert_allclose(deepest_gradient(task, s), expected, atol=1e-12)
-    assert isinstance(deepest_gradient(task, Subject(s.scores)), Undefined)
-    assert deepest_gradient(task, Subject(s.scores, Undefined("energies"), s.model, s.params)).reason == "energies"
+    np.testing.assert_allclose(layer_gradient(task, s), expected, atol=1e-12)
+    assert isinstance(layer_gradient(task, Subject(s.scores)), Undefined)
+    assert layer_gradient(task, Subject(s.scores, Undefined("energies"), s.model, s.params)).reason == "energies"
+
+
+def test_norms_that_training_takes_are_those_of_the_gradient_in_double_precision():
+    """At every hidden layer, pooled feature maps included; in single precision, sums of some ten numbers."""
+    task, net = task_of(), conv(2, kernel=3, dense=(5,))((8, 8, 1), 4)
+    s = drawn(task, ForwardModel(net), 0)
+    batch = Batch(jnp.asarray(task.x, jnp.float32), jnp.asarray(task.y))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), s.params)
+    found = jax.jit(lambda p: gradient_lengths(net, p, "ce", batch))(params)
+    for layer, of_samples in zip(net.hidden, found, strict=True):
+        expected = np.linalg.norm(layer_gradient(task, s.at(layer)), axis=1)
+        np.testing.assert_allclose(of_samples, expected, rtol=1e-4, atol=1e-7)
