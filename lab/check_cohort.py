@@ -59,6 +59,8 @@ def runs_alike_alone_and_together(s: Subject) -> str:
         beside = [n for n in size if block_of(n) == block_of(name)] if name.startswith("direction") else [name]
         allowed = AMPLE * explained[name] + FLOOR * max(size[n] for n in beside)
         excess[name] = gap[name] / max(allowed, np.finfo(float).tiny)
+    if not excess:
+        return "nothing learns, as it says"
     worst = max(excess, key=excess.__getitem__)
     if excess[worst] > 1:
         raise Broken(
