@@ -82,8 +82,8 @@ def hidden_shapes(net: Net, params: Params, example: Batch) -> dict[str, jax.Sha
 
 def classifier(shape: jax.ShapeDtypeStruct, classes: int) -> Params:
     """A linear classifier of a block's flattened output, all zero: it begins by saying nothing."""
-    # Heads are (outputs, inputs), so that their gradients are dᵀ h with few rows: XLA's CPU takes twice as long, and for
-    # classifiers five times, for hᵀ d with few columns.
+    # Heads are (outputs, inputs), so that their gradients are dᵀ h with few rows: XLA on a CPU takes twice as long, and
+    # for classifiers five times, for hᵀ d with few columns.
     units = math.prod(shape.shape[1:])
     return {"kernel": jnp.zeros((classes, units), shape.dtype), "bias": jnp.zeros(classes, shape.dtype)}
 
