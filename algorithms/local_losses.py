@@ -21,6 +21,7 @@ enough to hold several samples of every class, since S compares samples.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -81,13 +82,15 @@ def hidden_shapes(net: Net, params: Params, example: Batch) -> dict[str, jax.Sha
 
 def classifier(shape: jax.ShapeDtypeStruct, classes: int) -> Params:
     """A linear classifier of a block's flattened output, all zero: it begins by saying nothing."""
+    # Heads are (outputs, inputs), so that their gradients are dᵀ h with few rows: XLA on a CPU takes twice as long, and
+    # for classifiers five times, for hᵀ d with few columns.
     units = math.prod(shape.shape[1:])
-    return {"kernel": jnp.zeros((units, classes), shape.dtype), "bias": jnp.zeros(classes, shape.dtype)}
+    return {"kernel": jnp.zeros((classes, units), shape.dtype), "bias": jnp.zeros(classes, shape.dtype)}
 
 
 def classify(head: Params, h: Float[Array, "batch ..."], y: Int[Array, " batch"]) -> Float[Array, ""]:
     """Mean cross-entropy of a linear classifier of h."""
-    return cross_entropy(h.reshape(len(h), -1) @ head["kernel"] + head["bias"], y).mean()
+    return cross_entropy(h.reshape(len(h), -1) @ head["kernel"].T + head["bias"], y).mean()
 
 
 def unit_rows(h: Float[Array, "batch features"]) -> Float[Array, "batch features"]:
@@ -107,13 +110,39 @@ def spread(h: Float[Array, "batch ... channels"]) -> Float[Array, "batch feature
 def similarity_loss(features: Float[Array, "batch features"], y: Int[Array, " batch"], classes: int):
     """Mean square of `S(features) - S(onehot(y))` over all pairs, a sample with itself included.
 
-    S = U Uᵀ is the cosine of every two samples, each less the mean over its own features. With T = V Vᵀ for the labels,
-    `|S - T|² = |UᵀU|² - 2 |UᵀV|² + |VᵀV|²`, which is cheaper where features are fewer than samples.
+    S is the cosine of every two samples, each less the mean over its own features.
     """
-    U = unit_rows(features)
-    V = unit_rows(jax.nn.one_hot(y, classes, dtype=features.dtype))
-    own = U.T @ U if U.shape[0] > U.shape[1] else U @ U.T  # of one norm
-    return (jnp.sum(own**2) - 2 * jnp.sum((U.T @ V) ** 2) + jnp.sum((V.T @ V) ** 2)) / len(y) ** 2
+    return unlikeness(unit_rows(features), y, classes) / len(y) ** 2
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def unlikeness(U: Float[Array, "batch features"], y: Int[Array, " batch"], classes: int) -> Float[Array, ""]:
+    """`|S - T|²` for S = U Uᵀ and, of the labels, T = V Vᵀ."""
+    return unlikeness_and_slope(U, y, classes)[0]
+
+
+@unlikeness.defjvp
+def unlikeness_along(classes, primals, tangents):
+    """With the slope written out: JAX does not see that S is symmetric, and would multiply twice as often."""
+    value, slope = unlikeness_and_slope(*primals, classes)
+    return value, jnp.sum(slope * tangents[0])
+
+
+def unlikeness_and_slope(U, y, classes):
+    """`|S - T|² = |UᵀU|² - 2 |UᵀV|² + |VᵀV|²`, which is cheaper where features are fewer than samples.
+
+    Its derivative by U is `4 (S - T) U = 4 (U UᵀU - V VᵀU)`.
+    """
+    V = unit_rows(jax.nn.one_hot(y, classes, dtype=U.dtype))
+    shared = V.T @ U
+    if U.shape[0] > U.shape[1]:
+        own = U.T @ U
+        pulled = U @ own
+    else:
+        own = U @ U.T  # of the same norm
+        pulled = own @ U
+    value = jnp.sum(own**2) - 2 * jnp.sum(shared**2) + jnp.sum((V.T @ V) ** 2)
+    return value, 4 * (pulled - V @ shared)
 
 
 def local(kind: str = "predsim", beta: float = BETA, width: int = WIDTH, rate: float = 3e-3) -> Rule:
@@ -150,7 +179,7 @@ def local(kind: str = "predsim", beta: float = BETA, width: int = WIDTH, rate: f
         for i, (name, shape) in enumerate(hidden_shapes(net, params, example).items()):
             units = shape.shape[-1]
             draw = jax.random.normal(jax.random.fold_in(key, i), (units, min(width, units)), shape.dtype)
-            parts = {"pred": classifier(shape, net.classes), "sim": draw / math.sqrt(units)}
+            parts = {"pred": classifier(shape, net.classes), "sim": draw.T / math.sqrt(units)}
             heads[name] = {part: weights for part, weights in parts.items() if part in kind}  # predsim has both
         return {"heads": heads, "optimizer": optimizer.init(heads)}
 
@@ -163,7 +192,7 @@ def local(kind: str = "predsim", beta: float = BETA, width: int = WIDTH, rate: f
             if "pred" in head:
                 total += weight_pred * classify(head["pred"], h, batch.y)
             if "sim" in head:
-                total += weight_sim * similarity_loss(spread(h @ head["sim"]), batch.y, net.classes)
+                total += weight_sim * similarity_loss(spread(h @ head["sim"].T), batch.y, net.classes)
         readout = mean_loss("ce", scores, batch.y)
         return total + readout, {"loss": readout, "local_loss": total}
 

@@ -21,27 +21,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from algorithms import RULES, Batch
-from lab.check_subject import BATCH, EXAMPLES, SEEDS, Allowance, Subject, is_watch
+from algorithms import RULES
+from lab.check_cohort import runs_alike_alone_and_together
+from lab.check_subject import BATCH, Allowance, Subject, by_name, watch_of
 from lab.checking import Broken, Finding, finding_of
 from lab.networks import Network
-from lab.streams import NOISE, ORDER, stream
 from lab.training import Learner, Trainer
 
 LEARNED = 0.8  # chance is .25, random features reach .6; clusters 3.3 deviations from their borders allow .995
 MARGIN = 0.05  # in accuracy, over the best of the frozen networks; random features reach .6 to .75
-STEPS = 3  # of training that are written out and compared
 
 
 def form(tree: Any) -> Any:
     """Shapes and types of a tree's leaves."""
     return jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
-
-
-def by_name(tree: Any) -> dict[str, np.ndarray]:
-    """Leaves by their path, as in `dense1.kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
 def same_bits(a: Any, b: Any) -> bool:
@@ -122,7 +115,7 @@ def trains_what_it_says(s: Subject) -> str:
 def wrongly_moved(s: Subject, learner: Learner) -> str:
     """The first tensor that has moved and should not have, or the other way round; "" if there is none."""
     trained, before = s.rule.trains(s.net), by_name(s.started.params)
-    watch = next(filter(is_watch, jax.tree.leaves(learner.opt_state, is_leaf=is_watch)))
+    watch = watch_of(learner.opt_state)
     directed = by_name(watch.directed)
     for name, tensor in by_name(learner.params).items():
         moved = (tensor != before[name]).reshape(len(s.seeds), -1).any(1)
@@ -134,36 +127,6 @@ def wrongly_moved(s: Subject, learner: Learner) -> str:
             why = "its direction stayed zero" if moved[i] else "it stood still"
             return f"{name} does not learn: {why}, with seed {s.seeds[i]} at rate {watch.rate[i]:g}"
     return ""
-
-
-def runs_alike_alone_and_together(s: Subject) -> str:
-    """The compiled loop over a cohort does what single steps of single networks do, written out."""
-    # Rounding differs between programs, and Adam's first steps divide a gradient by its own size: an entry that is zero
-    # but for rounding may go either way by the learning rate. Entries that were ever so small beside the largest of
-    # their tensor are left out, and the others are compared in the mean.
-    together = s.trainer.advance(s.started, s.seeds, s.seeds, 0, 0, STEPS, s.examples)
-    worst = 0.0
-    for i in (0, len(s.seeds) - 1):
-        params, state, opt_state, *_ = s.member(s.started, i)
-        order = jax.random.permutation(stream(s.seeds[i], ORDER, 0), EXAMPLES)
-        rate = s.rates[i // len(SEEDS)]
-        clear = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-        for t in range(STEPS):
-            rows = order[BATCH * t : BATCH * (t + 1)]
-            batch = Batch(s.examples.x[rows], s.examples.y[rows])
-            pseudo, state, _ = s.grads(stream(s.seeds[i], NOISE, t), params, state, batch)
-            clear = jax.tree.map(lambda c, g: c & (abs(g) > 1e-5 * abs(g).max()), clear, pseudo)
-            updates, opt_state = s.trainer.partial_optimizer.update(pseudo, opt_state, params)
-            if s.rule.follow is not None:
-                updates, state = s.rule.follow(updates, params, state)
-            params = optax.apply_updates(params, updates)
-        found = s.member(together.params, i)
-        for a, b, c in zip(*map(jax.tree.leaves, (found, params, clear)), strict=True):
-            gap = jnp.where(c, jnp.abs(a - b), 0).sum() / jnp.maximum(c.sum(), 1)
-            worst = max(worst, float(gap) / (rate * STEPS))
-    if not worst < 1e-3:
-        raise Broken(f"after {STEPS} steps the two differ by {worst:.1g} of the learning rate per step")
-    return f"within {worst:.0e} of the learning rate per step"
 
 
 def learns(s: Subject) -> str:

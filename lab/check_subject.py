@@ -61,11 +61,13 @@ class Watch(NamedTuple):
         inner: the state of Adam.
         rate: the learning rate.
         directed: for every tensor, whether a direction other than zero has come for it.
+        direction: the last one.
     """
 
     inner: Any
     rate: jax.Array
     directed: Any
+    direction: Any
 
 
 def watching(kind: str) -> optax.GradientTransformation:
@@ -77,19 +79,31 @@ def watching(kind: str) -> optax.GradientTransformation:
     inner = optax.identity() if kind.startswith("sgd") else optax.scale_by_adam()
 
     def init(params):
-        return Watch(inner.init(params), jnp.ones(()), jax.tree.map(lambda _: jnp.array(False), params))
+        undirected = jax.tree.map(lambda _: jnp.array(False), params)
+        return Watch(inner.init(params), jnp.ones(()), undirected, jax.tree.map(jnp.zeros_like, params))
 
     def update(direction, state, params):
         step, inner_state = inner.update(direction, state.inner, params)
         decayed = jax.tree.map(lambda u, p: -state.rate * (u + 1e-3 * p), step, params)
         directed = jax.tree.map(lambda before, d: before | (d != 0).any(), state.directed, direction)
-        return decayed, Watch(inner_state, state.rate, directed)
+        return decayed, Watch(inner_state, state.rate, directed, direction)
 
     return optax.GradientTransformation(init, update)
 
 
 def is_watch(node: Any) -> bool:
     return isinstance(node, Watch)
+
+
+def watch_of(opt_state: Any) -> Watch:
+    """The `Watch` in the state of a rule's optimiser, which may be one for some blocks only."""
+    return next(filter(is_watch, jax.tree.leaves(opt_state, is_leaf=is_watch)))
+
+
+def by_name(tree: Any) -> dict[str, np.ndarray]:
+    """Leaves by their path, as in `dense1.kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
 def exclusive_or(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -131,6 +131,7 @@ MUTANTS = (
     differences("one step of the feedback, however many are asked for", "optimizer, state, iterations)", "optimizer, state, 1)"),
     local("blocks are not cut apart", "*hidden, scores = forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)\n        total = jnp.zeros((), scores.dtype)\n        for block, h in zip(net.blocks, hidden, strict=False):\n            head = state", "*hidden, scores = forward_pass(net, params, batch.x, taps)\n        total = jnp.zeros((), scores.dtype)\n        for block, h in zip(net.blocks, hidden, strict=False):\n            head = state"),
     local("similarity without centring", "c = h - h.mean(1, keepdims=True)", "c = h"),
+    local("similarity pulled with half its force", "4 * (pulled - V @ shared)", "4 * pulled - 2 * V @ shared"),
     local("the two losses change their weights", '"predsim": (1 - beta, beta)', '"predsim": (beta, 1 - beta)'),
     local("heads that do not learn", 'return pseudo, {**state, "heads": heads, "optimizer": memory}, metrics', 'return pseudo, {**state, "heads": state["heads"], "optimizer": memory}, metrics'),
     bottleneck("blocks are not cut apart", "forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, batch.x, taps)"),

@@ -37,9 +37,9 @@ def grads_and_errors(rule, net, params, state, batch):
 
 def crossed(head, h, y):
     """Cross-entropy of a linear classifier of h, and its derivatives by h and by the classifier."""
-    p = softmax(h @ head["kernel"] + head["bias"])
+    p = softmax(h @ head["kernel"].T + head["bias"])
     e = (p - np.eye(p.shape[1])[y]) / len(h)
-    return -np.log(p[np.arange(len(h)), y]).mean(), e @ head["kernel"].T, {"kernel": h.T @ e, "bias": e.sum(0)}
+    return -np.log(p[np.arange(len(h)), y]).mean(), e @ head["kernel"], {"kernel": e.T @ h, "bias": e.sum(0)}
 
 
 def numpy_similarity(u):
@@ -49,13 +49,13 @@ def numpy_similarity(u):
 
 
 def similar(P, h, y, classes):
-    """Similarity loss of h P, and its derivatives by h and by P: the chain rule, written out."""
-    S, s, r = numpy_similarity(h @ P)
+    """Similarity loss of h Pᵀ, and its derivatives by h and by P: the chain rule, written out."""
+    S, s, r = numpy_similarity(h @ P.T)
     difference = S - numpy_similarity(np.eye(classes)[y])[0]
     ds = 2 * (2 * difference / difference.size) @ s  # S = s sᵀ is symmetric: each s_i occurs in a row and in a column
     dc = (ds - s * (s * ds).sum(1, keepdims=True)) / r
     du = dc - dc.mean(1, keepdims=True)
-    return (difference**2).mean(), du @ P.T, h.T @ du
+    return (difference**2).mean(), du @ P, du.T @ h
 
 
 def by_hand(params, heads, batch, weight_pred, weight_sim, act="tanh"):
@@ -146,6 +146,27 @@ def test_the_similarity_loss_vanishes_where_samples_are_as_alike_as_their_labels
     assert float(jnp.abs(jax.grad(similarity_loss)(simplex, y, 3)).max()) < 1e-9
 
 
+@pytest.mark.parametrize(("samples", "features"), [(9, 4), (4, 9)], ids=["more samples", "more features"])
+def test_the_similarity_loss_has_the_derivatives_of_its_definition(samples, features, x64):
+    rng = np.random.default_rng(0)
+    h, along = jnp.asarray(rng.normal(size=(2, samples, features)))
+    y = jnp.arange(samples) % 3
+
+    def defined(h):
+        return jnp.mean((similarity(h) - similarity(jnp.eye(3)[y])) ** 2)
+
+    def found(h):
+        return similarity_loss(h, y, 3)
+
+    def derivatives(loss):
+        """Value, slope, slope along a direction, and how the slope changes along it."""
+        slope, turn = jax.jvp(jax.grad(loss), (h,), (along,))
+        return loss(h), slope, jax.jvp(loss, (h,), (along,))[1], turn
+
+    # The values are differences of sums of squares of up to 81 numbers below 1.
+    assert_close(derivatives(found), derivatives(defined), rtol=1e-11)
+
+
 def test_feature_maps_are_compared_by_their_spread_over_places(x64):
     maps = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4, 5, 6)))
     # 1e-12 is added to variances of .04 and more.
@@ -216,8 +237,8 @@ def test_blocks_of_any_kind_learn_from_their_own_loss(arch):
 def test_heads_are_as_wide_as_said_and_classifiers_begin_at_zero():
     net, params, batch = small_mlp(80, 80)
     heads = local(width=50).init(KEY, net, params, batch)["heads"]
-    assert heads["dense1"]["sim"].shape == heads["dense2"]["sim"].shape == (80, 50)
-    assert heads["dense1"]["pred"]["kernel"].shape == (80, 3)
+    assert heads["dense1"]["sim"].shape == heads["dense2"]["sim"].shape == (50, 80)
+    assert heads["dense1"]["pred"]["kernel"].shape == (3, 80)
     assert not any(jnp.any(head["pred"]["kernel"]) for head in heads.values())
     # Variance 1 / units: what is projected keeps its scale. 4,000 entries: a standard error of 1.1 %, five allowed.
     assert float(heads["dense1"]["sim"].std()) == pytest.approx(80**-0.5, rel=0.056)
