@@ -36,7 +36,7 @@ from lab.datasets.dataset import Dataset, as_float
 from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
-from lab.measures import by_layer, comparing_probe, settled
+from lab.measures import by_layer, comparing_probe, require_once, settled
 from lab.summary import rule_name
 from lab.tables import once, read_tables, request, write_tables
 from probes.all_pairs import MEMORY
@@ -108,6 +108,7 @@ def compare_runs(
         folder.require_complete()
     asked = [comparing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
+    require_once(probes)
     if plan.search:
         require_nulls(probes)
     plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
@@ -151,8 +152,9 @@ def compare_runs(
         made, between = once(place / PARTS / f"{i}.json", of, partial(measure, probe, layer))
         rows += made
         pairs += between
-    for row, q in zip(rows, discoveries([row["rule_effect_p"] for row in rows]), strict=True):
-        row["rule_effect_q"] = q
+    for test in ("rule_effect", "null_global", "null_within"):
+        for row, q in zip(rows, discoveries([row[f"{test}_p"] for row in rows]), strict=True):
+            row[f"{test}_q"] = q
     tables = {"rows": pd.DataFrame(rows), "pairs": pd.DataFrame(pairs)}
     about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "labels": labels, "steps": steps}
@@ -201,7 +203,7 @@ def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:
 
 def discoveries(p: list[float]) -> list[float]:
     """q of each test: the smallest false discovery rate at which it would be called, among all tests of a comparison
-    (measures, layers, pairs of runs); nan where there was none.
+    (measures, layers, pairs of runs) of one kind; nan where there was none.
 
     Source: Benjamini and Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x; it holds for tests that depend on each
     other positively, as those of neighbouring layers do (Benjamini and Yekutieli 2001, doi 10.1214/aos/1013699998).

@@ -47,9 +47,10 @@ def require_enough(probe: PairProbe, layer: str, made: Prepared) -> Prepared:
     Raises:
         UsageError: too few stimuli for a probe that these would mislead.
     """
-    if probe.info.few_stimuli and made.n < 2 * made.d:
+    n = made.n // made.together
+    if probe.info.few_stimuli and n < 2 * made.d:
         raise UsageError(
-            f"--measure {probe.info.label} without a null would mislead: with n = {made.n} stimuli and {made.d} units "
+            f"--measure {probe.info.label} without a null would mislead: with n = {n} stimuli and {made.d} units "
             f"of {layer}, {probe.info.few_stimuli}; give --stimuli {2 * made.d}, or compare single steps, beside their "
             "nulls, with `lab compare`"
         )
@@ -73,12 +74,22 @@ def common_steps(folders: list[RunFolder], labels: list[str]) -> list[int]:
     return common
 
 
+def left_out(folders: list[RunFolder], labels: list[str], steps: list[int]) -> list[str]:
+    """A line for each run with stored steps that are not among these."""
+    told = []
+    for folder, label in zip(folders, labels, strict=True):
+        others = [step for step in list_checkpoints(folder, 0) if step not in steps]
+        if others:
+            told.append(f"{label}: steps {', '.join(map(str, others))} are left out, which not all runs have stored")
+    return told
+
+
 def moments(folders: list[RunFolder], steps: list[int], against: str) -> list[list[int]]:
     """Which step of each run stands at each point of the course.
 
     Against the step: the same for all. Against loss or accuracy networks that are equally far belong together: at
     each value that the run with the worst end passes through, the step of every run that comes nearest to it, the
-    earlier of two. The last point is then what `capture.matched_steps` gives.
+    earlier of two. The last point is then what `capture.matched_steps` gives, if all runs stored the same steps.
 
     Raises:
         UsageError: by loss, and the runs minimise different losses; by what was not measured.

@@ -29,7 +29,7 @@ from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import Credit, own_forward, subjects
-from lab.measures import by_layer, describing_probe, settled
+from lab.measures import by_layer, describing_probe, require_once, settled
 from lab.networks import Network
 from lab.tables import read_tables, request, write_tables
 from probes import SingleProbe, Undefined, headline
@@ -96,6 +96,7 @@ def describe_runs(
         folder.require_complete()
     asked = [describing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
+    require_once(probes)
     plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
     about, key = request(folders, plan, (source for _, source in asked))
     place, labels = store.root / "descriptions" / key, labels_of(folders)

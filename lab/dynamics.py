@@ -19,9 +19,9 @@ from lab.comparison import discoveries, labels_of
 from lab.comparison_layers import remarks_on
 from lab.comparison_networks import compare_networks
 from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
-from lab.course import AGAINST, Course, Node, course_of, moments
+from lab.course import AGAINST, Course, Node, course_of, left_out, moments
 from lab.errors import UsageError
-from lab.measures import Probe, by_layer, comparing_probe, settled
+from lab.measures import Probe, by_layer, comparing_probe, require_once, settled
 from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
 from lab.tables import read_tables, request, write_tables
 from probes import PairProbe, Prepared, Undefined
@@ -100,6 +100,7 @@ def dynamics_of(
         folder.require_complete()
     asked = [comparing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
+    require_once(probes)
     plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
     about, key = request(folders, plan, (source for _, source in asked))
     labels = labels_of(folders)
@@ -136,6 +137,7 @@ def dynamics_of(
     no_paths = [why for probe in probes if (why := no_metric(probe))]
     about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "labels": labels, "steps": course.steps, "points": points, "no_paths": no_paths}
+    about["left_out"] = left_out(folders, labels, course.steps)
     write_tables(place, FILE, tables, about)
     return Dynamics(key, labels, **tables, paths=paths, about=about)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab.callstring import Call, bind, parse, resolve
@@ -102,6 +102,18 @@ def by_layer(probe: Probe) -> bool:
 
 def _names(networks: int) -> str:
     return ", ".join(name for name, factory in every_probe().items() if networks_of(factory()) == networks)
+
+
+def require_once(probes: Sequence[Probe]) -> None:
+    """Refuse a measure that was asked for twice, which would count twice in every table and false discovery rate.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    labels = [probe.info.label for probe in probes]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise UsageError(f"--measure {twice} is asked for twice; name it once")
 
 
 def comparing_probe(text: str) -> tuple[PairProbe | FunctionalProbe, bytes | None]:

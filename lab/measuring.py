@@ -59,7 +59,7 @@ def measure_pair(
         **maps_facts(probe, px.n),
     }
     if null == "none":
-        require_enough_stimuli(probe, px.n, max(px.d, py.d), "leave out --null none")
+        require_enough_stimuli(probe, stimuli, max(px.d, py.d), "leave out --null none")
     warnings = cautions(probe, px.n, px.d, py.d, by_row(labels, px), (px, py))
     if labels is None:
         warnings.append(NO_LABELS)
@@ -188,7 +188,9 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
     values = all_pairs(probe, prepared(), memory=memory)
     n, widths = seen[0].n, [p.d for p in seen]
     if not parts:
-        require_enough_stimuli(probe, n, max(widths), "give two arrays at a time, which have a null")
+        require_enough_stimuli(
+            probe, n // seen[0].together, max(widths), "give two arrays at a time, which have a null"
+        )
     warnings = cautions(probe, n, max(widths), max(widths), by_row(labels, seen[0]), seen)
     if labels is None:
         warnings.append(NO_LABELS)

@@ -13,14 +13,6 @@ from typing import Any
 from runs import RunFolder, package_versions
 from runs.files import write_atomically
 
-MADE_BY = (
-    *("capture", "cells", "comparison", "comparison_layers", "comparison_networks", "comparison_nulls"),
-    *("comparison_search", "comparison_table", "description", "examination", "functional_model", "tables"),
-    *("networks", "blocks", "residual", "attention", "normalisation"),
-    *("course", "dynamics", "shape_paths", "variance"),
-)
-"""Modules of this package that decide the numbers of such tables."""
-
 
 def request(folders: list[RunFolder], plan: Any, own: Iterable[bytes | None]) -> tuple[dict[str, Any], str]:
     """All that the tables follow from, and its key: the runs' content, the plan, this code, the user's own probes.
@@ -36,16 +28,19 @@ def request(folders: list[RunFolder], plan: Any, own: Iterable[bytes | None]) ->
         "plan": asdict(plan),
         "own_probes": [hashlib.sha256(source).hexdigest() for source in own if source is not None],
         "source": source_digest(),
-        "versions": package_versions(("credit-lab", "numpy", "scipy", "jax")),
+        "versions": package_versions(("credit-lab", "numpy", "scipy", "jax", "ripser")),
     }
     return about, hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def source_digest() -> str:
-    """Hash of the code that the tables follow from: those made before a change are not taken for new ones."""
+    """Hash of the code that the tables follow from: those made before a change are not taken for new ones.
+
+    All but the command line and the drawing, since a list of what matters would be forgotten some day.
+    """
     root = Path(__file__).resolve().parent
-    rooms = (sorted((root.parent / room).glob("*.py")) for room in ("probes", "algorithms"))  # a rule says what is read
-    files = [*(file for room in rooms for file in room), *(root / f"{name}.py" for name in MADE_BY)]
+    rooms = (root.parent / "probes", root.parent / "algorithms", root, root / "datasets")
+    files = [file for room in rooms for file in sorted(room.glob("*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

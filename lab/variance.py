@@ -22,7 +22,7 @@ from lab.comparison_layers import common_layers, require_same_positions
 from lab.comparison_table import Group
 from lab.course import require_enough
 from lab.errors import LabError, UsageError
-from lab.measures import Probe, comparing_probe, settled
+from lab.measures import Probe, comparing_probe, require_once, settled
 from lab.tables import read_tables, request, write_tables
 from probes import PROBES, PairProbe
 from probes.all_pairs import MEMORY, all_pairs, prepare_all
@@ -202,6 +202,7 @@ def variance_of(
         folder.require_complete()
     asked = [comparing_probe(text) for text in plan.measures]
     probes = [probe for probe, _ in asked]
+    require_once(probes)
     for probe in probes:
         require_squares(probe)
     plan = replace(plan, measures=tuple(probe.info.label for probe in probes))

@@ -26,18 +26,21 @@ def cautions(
     """
     name, d, settings = probe.info.name, max(d1, d2), dict(probe.info.params)
     said = []
+    together = prepared[0].together if prepared else 1
+    shown = n // together  # rows of one stimulus are alike, and stand for no more than one
     noisy_directions = name in ("cca", "pwcca")  # a closed form says how far they correlate
-    if probe.info.few_stimuli and n < 2 * d and not noisy_directions:
-        expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if probe.info.null_mean else ""
+    if probe.info.few_stimuli and shown < 2 * d and not noisy_directions:
+        known = probe.info.null_mean is not None and together == 1
+        expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if known else ""
         said.append(
-            f"{name}: with n = {n} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more than "
-            f"{2 * d} stimuli, or read the null."
+            f"{name}: with n = {shown} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more "
+            f"than {2 * d} stimuli, or read the null."
         )
-    if noisy_directions and n < 5 * d:
+    if noisy_directions and shown < 5 * d:
         said.append(
-            f"{name}: with n = {n} stimuli and {d1} and {d2} units, the squared canonical correlations of unrelated "
-            f"representations are {min(1.0, d / max(1, n - 1)):.2f} on average; use many more stimuli, or svcca of a "
-            "small rank."
+            f"{name}: with n = {shown} stimuli and {d1} and {d2} units, the squared canonical correlations of "
+            f"unrelated representations are {min(1.0, d / max(1, shown - 1)):.2f} on average; use many more stimuli, "
+            "or svcca of a small rank."
         )
     kept = {p.arrays[0].shape[1] for p in prepared if p.arrays} if name == "svcca" else ()
     if len(kept) > 1:

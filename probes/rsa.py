@@ -95,6 +95,7 @@ def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> Pai
         if isinstance(shares, Undefined) and (signed or not v.any()):
             return shares
         if ranked:
+            del v
             ranks = doubled_ranks(shares)
             return ranks, np.array([math.sqrt(inner(ranks, ranks))])
         v = v - v.mean() if comparator == "pearson" else v

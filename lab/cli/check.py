@@ -147,8 +147,14 @@ def probes(names, blindness, groups, as_csv, as_json) -> None:
 def probe_of(name: str):
     """Label and probe of a call string, and the user's file if it is the user's own."""
     from lab.measures import make_probe
+    from probes.probe import FunctionalProbe
 
     made, source = make_probe(name, "NAME")
+    if isinstance(made, FunctionalProbe):
+        raise click.UsageError(
+            f"{made.info.name} measures networks, and what such a card promises cannot be tried out on arrays; checked "
+            "are measures of representations"
+        )
     return made.info.label, made, Path(name.partition("(")[0]).expanduser() if source is not None else None
 
 

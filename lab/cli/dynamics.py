@@ -107,6 +107,8 @@ def print_dynamics(found, store) -> None:
         print_paths(found.paths)
     for why in found.about["no_paths"]:
         click.echo(f"no paths: {why}")
+    for note in found.about["left_out"]:
+        click.echo(f"note: {note}")
     seeds = sorted(set(rows["seeds"]))
     click.echo(
         f"n = {first['n']} test stimuli; {' or '.join(map(str, seeds))} seeds per rule; intervals over seeds; "

@@ -101,7 +101,10 @@ def test_what_a_probe_prints_goes_to_stderr(here, answer):
     assert answer("check", "probe", "./mine.py")["passed"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("linear-kca", "Did you mean 'linear-cka'?"), ("./none.py", "no file")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("linear-kca", "Did you mean 'linear-cka'?"), ("./none.py", "no file"), ("agreement", "measures networks")],
+)
 def test_what_is_not_there_is_refused_in_one_line(here, refuse, name, said):
     assert said in refuse(4 if name.endswith(".py") else 2, "check", "probe", name)
 

@@ -129,6 +129,7 @@ REFUSED = [
     (["bp", "fa", "--measure", "sparsity"], 2, ["describes one network, not a pair"]),
     (["bp", "fa", "--stimuli", "201"], 2, ["give 10 to 200, the size of tiny's test set"]),
     (["bp", "fa", "--stimuli", "12", "-m", "linear-cka"], 2, ["without a null would mislead", "give --stimuli 16"]),
+    (["bp", "fa", "-m", "rsa", "-m", "rsa()"], 2, ["is asked for twice"]),
     (["bp", "fa", "--against", "luck"], 2, ["'luck' is not one of 'step', 'loss', 'accuracy'"]),
     (["bp", "fa", "--memory", "little"], 1, ["'little' is no amount of memory"]),
     (["bp", "fa", "--json", "--csv"], 2, ["--json and --csv exclude each other"]),

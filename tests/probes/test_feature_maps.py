@@ -137,3 +137,12 @@ def test_a_reader_is_told_that_positions_are_no_stimuli():
     said = " ".join(cautions(probe, p.n, C, C, labels, (p, p)))
     assert f"{H * W} positions of each of {N} stimuli are rows here" in said
     assert f"{N} of {N} classes have one stimulus" in said
+
+
+def test_alike_positions_do_not_stand_for_more_stimuli():
+    """20 images of 64 positions alike inside an image, 256 units: many rows, and far fewer stimuli than units."""
+    rng = np.random.default_rng(0)
+    probe = with_maps(PROBES["linear-cka"](), "positions")
+    px, py = (probe.prepare(rng.normal(size=(20, 1, 1, 256)) + 0.1 * rng.normal(size=(20, 8, 8, 256))) for _ in "ab")
+    assert probe.value(px, py) > 0.8
+    assert any("n = 20 stimuli" in line for line in cautions(probe, px.n, px.d, py.d, None, [px, py]))
