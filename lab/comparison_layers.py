@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 
 from lab.comparison_nulls import ROWS, Nulls
-from lab.comparison_table import Group, Measured, Plan, tabulate
+from lab.comparison_table import Group, Measured, Plan, pair_up, tabulate
 from lab.errors import LabError, UsageError
 from probes import PairProbe, Prepared, ProbeError, Undefined
 from probes.all_pairs import Shelf, all_pairs, prepare_all
@@ -125,7 +126,8 @@ def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, pla
     """All rows and all pairs of networks of one probe at one layer."""
     with prepared_at(probe, [(group, layer) for group in groups], memory) as (shelf, measured):
         values = values_between(probe, shelf, memory)
-        nulls = Nulls(probe, shelf, [(m.seeds, m.places) for m in measured], labels, plan.permutations, memory)
+        pairings = {(i, j): pair_up(measured[i], measured[j]) for i, j in combinations(range(len(measured)), 2)}
+        nulls = Nulls(probe, shelf, [m.places for m in measured], pairings, labels, plan.permutations, memory)
 
         def remarks(i: int, j: int) -> list[str]:
             return remarks_on(probe, measured[i].sketches, measured[j].sketches, labels)

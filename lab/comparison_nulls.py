@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 
+from lab.comparison_table import Pairing
 from lab.errors import UsageError
 from probes import PairProbe, Undefined
 from probes.all_pairs import Shelf
 from probes.moments import Moments, Sums, moments, sums
 from probes.nulls import NullResult, closed_form_null, group_nulls, null_result, orders
 
-Networks = tuple[list[int], dict[int, int]]
-"""Seeds of a group, in order, and the place of each one's prepared representation on the shelf."""
+Part = tuple[int, tuple[int, ...]]
+"""A group of networks and some of its seeds."""
 
 ROWS = 4000
 """Rows up to which nulls are taken from n×n matrices. Their cost grows as the square and, in closed form, the cube of
@@ -25,41 +27,47 @@ CLOSED = 3
 
 
 class Nulls:
-    """Nulls of the mean over pairs of *different* seeds, for every two groups, with the same permutations for all.
+    """Nulls of the mean over the compared pairs of networks, for every two groups, with the same permutations for all.
 
-    Networks that share a seed share their start and, through it, class means that a within-class permutation keeps; in
-    the null as in the value they must not be paired. Seeds are dealt into two halves, and only networks of opposite
-    halves meet. For probes that are inner products that takes one mean matrix per group and half; the others, and all
-    of them at many rows, take each network with that of the next seed. Both use a part of the pairs, with the centre of
-    all of them. Rows of one stimulus move together.
+    A test is of one statistic in the order as it is and in K others, over the same pairs of networks each time: what
+    differs from pair to pair, such as how well a network separates the classes, is then in all K + 1 numbers alike.
+    Which pairs: paired networks of one seed share their start and, through it, class means that a within-class
+    permutation keeps; they must not meet. Their seeds are dealt into two halves, and networks of opposite halves meet;
+    unpaired networks all meet. For probes that are inner products that takes one mean matrix per group and half. The
+    others, and all at many rows, take each network with that of the next seed. Such a part of the compared pairs has
+    another mean than all of them, so the null is moved by the difference, which leaves p what it is. Rows of one
+    stimulus move together.
 
     The global null of such means is known in closed form where their matrices are symmetric and every row is a
     stimulus; the two crossings of halves then enter with the mean of their means and the wider of their spreads, which
     their average cannot exceed.
 
     Args:
+        places: of each group, seed -> place of its prepared representation on the shelf.
+        pairings: which seeds of which two groups are compared.
         labels: one per stimulus.
         memory: bytes for mean matrices; where not all of them fit, those of two groups are made at a time.
     """
 
     def __init__(
-        self, probe: PairProbe, shelf: Shelf, groups: Sequence[Networks], labels, permutations: int, memory: int
+        self,
+        probe: PairProbe,
+        shelf: Shelf,
+        places: Sequence[Mapping[int, int]],
+        pairings: Mapping[tuple[int, int], Pairing],
+        labels,
+        permutations: int,
+        memory: int,
     ):
-        self.probe, self.shelf, self.groups, self.labels = probe, shelf, groups, labels
-        self.permutations, self.memory = permutations, memory
+        self.probe, self.shelf, self.places, self.pairings = probe, shelf, places, pairings
+        self.labels, self.permutations, self.memory = labels, permutations, memory
         first = shelf[0] if len(shelf) else None
         self._n, self._together = (first.n, first.together) if first else (0, 1)
         self._by_matrix = probe.matrix is not None and self._n <= ROWS
-        half = {seed: i % 2 for i, seed in enumerate(sorted({seed for seeds, _ in groups for seed in seeds}))}
-        self._chosen = {
-            (i, h): chosen
-            for i, (seeds, _) in enumerate(groups)
-            for h in (0, 1)
-            if (chosen := [seed for seed in seeds if half[seed] == h])
-        }
-        self._drawn: dict[tuple[str, int, int], np.ndarray] = {}
-        self._sums: dict[tuple[int, int], Sums] = {}
-        self._means: dict[tuple[int, int], np.ndarray] = {}
+        self._met = {pair: _crossings(*pair, pairing) for pair, pairing in pairings.items()}
+        self._known: dict[tuple[str, int, int], np.ndarray] = {}
+        self._sums: dict[Part, Sums] = {}
+        self._means: dict[Part, np.ndarray] = {}
 
     def result(self, i: int, j: int, kind: str, observed: float) -> NullResult | None:
         """The null of groups i and j beside the observed mean; None where no two networks can be paired, or where a
@@ -68,99 +76,119 @@ class Nulls:
         if not info.paired:
             return None
         best = info.range[1] if info.direction == "similarity" else info.range[0]
-        if kind == "global" and self._by_matrix and self.probe.symmetric_matrix and self._together == 1:
-            found = self._moments(i, j)
-            closed = found and closed_form_null(observed, found, best=best)
+        closed_form = kind == "global" and self._by_matrix and self.probe.symmetric_matrix and self._together == 1
+        if closed_form and self._met[i, j]:
+            closed = closed_form_null(observed, self._moments(i, j, observed), best=best)
             if closed is not None:
                 return closed
-        values = self.values(i, j, kind)
-        return (
-            null_result(kind, observed, values, direction=info.direction, best=best)
-            if np.isfinite(values).all()
-            else None
-        )
+        values = self.statistics(i, j, kind)
+        if not np.isfinite(values).all():
+            return None
+        moved = values[1:] + (observed - values[0])
+        return null_result(kind, observed, moved, direction=info.direction, best=best)
 
-    def values(self, i: int, j: int, kind: str) -> np.ndarray:
-        """K null values of the mean between groups i and j, the same K orders for all; nan where there are none."""
-        if (kind, i, j) not in self._drawn:
+    def statistics(self, i: int, j: int, kind: str) -> np.ndarray:
+        """The statistic of groups i and j in the order as it is, then in K orders that are the same for all groups;
+        nan where there is none."""
+        if (kind, i, j) not in self._known:
             if not self._by_matrix:
-                self._drawn[kind, i, j] = self._one_by_one(kind, i, j)
+                self._known[kind, i, j] = self._one_by_one(kind, i, j)
             else:
-                whole = self._bytes(len(self._chosen)) <= self.memory
-                self._draw(kind, range(len(self.groups)) if whole else (i, j))
-        return self._drawn[kind, i, j]
+                whole = self._bytes(len(_parts(self._met.values()))) <= self.memory
+                self._draw(kind, self._met if whole else [(i, j)])
+        return self._known[kind, i, j]
 
     def _bytes(self, matrices: int) -> int:
         """What so many mean matrices take: once by themselves, and once more side by side or in closed form."""
         return 8 * self._n**2 * (matrices + max(matrices, CLOSED))
 
-    def _mean_matrices(self, keys: list[tuple[int, int]]) -> list[np.ndarray]:
-        """The mean matrix of each group and half; kept while there is room.
+    def _mean_matrices(self, parts: Sequence[Part]) -> list[np.ndarray]:
+        """The mean matrix of each part of a group; kept while there is room.
 
         Raises:
             UsageError: not even those of two groups fit.
         """
-        if self._bytes(len(keys)) > self.memory:
+        if self._bytes(len(parts)) > self.memory:
             raise UsageError(
-                f"the nulls of {self.probe.info.label} at {self._n} rows take {self._bytes(len(keys)) / 1e9:.2g} GB; "
+                f"the nulls of {self.probe.info.label} at {self._n} rows take {self._bytes(len(parts)) / 1e9:.2g} GB; "
                 "give --memory more, or compare on fewer --stimuli"
             )
-        if not set(keys) <= set(self._means):
-            if self._bytes(len(self._means) + len(keys)) > self.memory:
+        if not set(parts) <= set(self._means):
+            if self._bytes(len(self._means) + len(parts)) > self.memory:
                 self._means.clear()
-            for i, h in keys:
-                if (i, h) not in self._means:
-                    seeds, places = self._chosen[i, h], self.groups[i][1]
-                    total = sum(self.probe.matrix(self.shelf[places[seed]]) for seed in seeds)
-                    self._means[i, h] = total / len(seeds)
-        return [self._means[key] for key in keys]
+            for i, seeds in parts:
+                if (i, seeds) not in self._means:
+                    total = sum(self.probe.matrix(self.shelf[self.places[i][seed]]) for seed in seeds)
+                    self._means[i, seeds] = total / len(seeds)
+        return [self._means[part] for part in parts]
 
-    def _crossings(self, i: int, j: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        """Which mean matrices meet: those of opposite halves of the seeds."""
-        met = [((i, h), (j, 1 - h)) for h in (0, 1)]
-        return [(a, b) for a, b in met if a in self._chosen and b in self._chosen]
+    def _as_it_is(self, i: int, j: int) -> float:
+        """The statistic in the order of the stimuli as it is."""
+        return float(np.mean([np.vdot(*self._mean_matrices(parts)) for parts in self._met[i, j]]))
 
-    def _moments(self, i: int, j: int) -> Moments | None:
-        crossings = self._crossings(i, j)
-        for key in {key for pair in crossings for key in pair} - set(self._sums):
-            self._sums[key] = sums(self._mean_matrices([key])[0])
-        met = [moments(self._sums[a], self._sums[b]) for a, b in crossings]
-        if not met:
-            return None
+    def _moments(self, i: int, j: int, observed: float) -> Moments:
+        """Those of the global null, moved to the observed mean."""
+        for part in _parts([self._met[i, j]]):
+            if part not in self._sums:
+                self._sums[part] = sums(self._mean_matrices([part])[0])
+        met = [moments(self._sums[a], self._sums[b]) for a, b in self._met[i, j]]
         widest = max(met, key=lambda found: found.sd)
-        return Moments(float(np.mean([found.mean for found in met])), widest.sd, widest.skewness)
+        mean = np.mean([found.mean for found in met]) + observed - self._as_it_is(i, j)
+        return Moments(float(mean), widest.sd, widest.skewness)
 
-    def _draw(self, kind: str, groups: Sequence[int]) -> None:
-        """Null values of all pairs of these groups, from their mean matrices."""
-        keys = [key for key in self._chosen if key[0] in groups]
-        place = {key: at for at, key in enumerate(keys)}
-        drawn = None
-        for i in groups:
-            for j in groups:
-                met = self._crossings(i, j)
-                if met and drawn is None:
-                    asked = {"kind": kind, "labels": self.labels, "permutations": self.permutations}
-                    drawn = group_nulls(self._mean_matrices(keys), **asked, together=self._together)
-                self._drawn[kind, i, j] = (
-                    np.mean([drawn[:, place[a], place[b]] for a, b in met], axis=0)
-                    if met
-                    else np.full(self.permutations, np.nan)
-                )
+    def _draw(self, kind: str, pairs: Iterable[tuple[int, int]]) -> None:
+        """The statistics of all of these pairs of groups, from their mean matrices."""
+        parts = _parts(self._met[pair] for pair in pairs)
+        place = {part: at for at, part in enumerate(parts)}
+        asked = {"kind": kind, "labels": self.labels, "permutations": self.permutations, "together": self._together}
+        drawn = group_nulls(self._mean_matrices(parts), **asked) if parts else None
+        for i, j in pairs:
+            values = np.full(self.permutations + 1, np.nan)
+            if self._met[i, j]:
+                values[0] = self._as_it_is(i, j)
+                values[1:] = np.mean([drawn[:, place[a], place[b]] for a, b in self._met[i, j]], axis=0)
+            self._known[kind, i, j] = values
 
     def _one_by_one(self, kind: str, i: int, j: int) -> np.ndarray:
-        """From the prepared representations: a value per permutation and pair of networks."""
-        probe, (seeds, a), (others, b) = self.probe, self.groups[i], self.groups[j]
-        drawn: list[list[float]] = [[] for _ in range(self.permutations)]
-        asked = orders(self._n // self._together, kind, self.labels, self.permutations, seed=0) if self._n else []
-        for s, t in zip(seeds, others[1:] + others[:1], strict=False):
-            if s == t:
-                continue
-            x, y = self.shelf[a[s]], self.shelf[b[t]]
-            for order, values in zip(asked, drawn, strict=True):
-                value = probe.value(x, probe.permute(y, order))
-                if not isinstance(value, Undefined):
-                    values.append(value)
-        return np.array([np.mean(values) if values else np.nan for values in drawn])
+        """The statistics from the prepared representations: a value per order and pair of networks, both ways where
+        that matters."""
+        probe, met = self.probe, _next_ones(self.pairings[i, j])
+        if not met:
+            return np.full(self.permutations + 1, np.nan)
+        n = self._n // self._together
+        asked = [np.arange(n), *orders(n, kind, self.labels, self.permutations, seed=0)]
+        found = np.empty((len(met), len(asked)))
+        for values, (s, t) in zip(found, met, strict=True):
+            x, y = self.shelf[self.places[i][s]], self.shelf[self.places[j][t]]
+            for k, order in enumerate(asked):
+                moved = probe.permute(y, order)
+                ways = (
+                    [probe.value(x, moved)] if probe.info.symmetric else [probe.value(x, moved), probe.value(moved, x)]
+                )
+                values[k] = np.mean([np.nan if isinstance(value, Undefined) else value for value in ways])
+        return found.mean(axis=0)
+
+
+def _crossings(i: int, j: int, pairing: Pairing) -> list[tuple[Part, Part]]:
+    """Which mean matrices of two groups meet."""
+    if not pairing.paired:
+        return [((i, tuple(pairing.a)), (j, tuple(pairing.b)))] if pairing.a and pairing.b else []
+    one, other = tuple(pairing.a[::2]), tuple(pairing.a[1::2])
+    return [((i, one), (j, other)), ((i, other), (j, one))] if other else []
+
+
+def _next_ones(pairing: Pairing) -> list[tuple[int, int]]:
+    """Which networks of two groups meet where each is permuted by itself: every one, and as few pairs as can be."""
+    a, b = pairing.a, pairing.b
+    if pairing.paired:
+        return list(zip(a, a[1:] + a[:1], strict=True)) if len(a) > 1 else []
+    longest = max(len(a), len(b)) if a and b else 0
+    return [(s, t) for s, t, _ in zip(cycle(a), cycle(b), range(longest), strict=False)]
+
+
+def _parts(met: Iterable[list[tuple[Part, Part]]]) -> list[Part]:
+    """All that meet, each once."""
+    return list(dict.fromkeys(part for crossings in met for pair in crossings for part in pair))
 
 
 def null_sources(rows) -> str:

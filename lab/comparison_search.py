@@ -30,13 +30,15 @@ def search_layers(
     rows, pairs = [], []
     with prepared_at(probe, sites, memory) as (shelf, measured):
         values = values_between(probe, shelf, memory)
-        nulls = Nulls(probe, shelf, [(m.seeds, m.places) for m in measured], labels, plan.permutations, memory)
+        at = [[i for i, (owner, _) in enumerate(sites) if owner is group] for group in groups]
+        met = [list(itertools.product(*sides)) for sides in itertools.combinations(at, 2)]
+        pairings = {(i, j): pair_up(measured[i], measured[j]) for layers in met for i, j in layers}
+        nulls = Nulls(probe, shelf, [m.places for m in measured], pairings, labels, plan.permutations, memory)
         for m in measured:
-            at = list(m.places.values())
-            pairs += pairs_within(probe.info, m.layer, m, values[np.ix_(at, at)])
-        for a, b in itertools.combinations(groups, 2):
-            sides = [[i for i, (group, _) in enumerate(sites) if group is side] for side in (a, b)]
-            row, between = _search(probe, measured, list(itertools.product(*sides)), values, nulls, labels, plan)
+            own = list(m.places.values())
+            pairs += pairs_within(probe.info, m.layer, m, values[np.ix_(own, own)])
+        for layers in met:
+            row, between = _search(probe, measured, layers, values, nulls, labels, plan)
             rows.append(row)
             pairs += between
     return rows, pairs
@@ -62,17 +64,19 @@ def _search(probe, measured: list[Representations], met: list[tuple[int, int]], 
         if not info.symmetric:
             pairs += network_pairs(info, name, "between", measured[j], measured[i], its.parts.ba)
     known = {ij: its for ij, its in found.items() if np.isfinite(its.mean())}
-    most = np.argmax if info.direction == "similarity" else np.argmin
-    chosen = list(known)[int(most([its.mean() for its in known.values()]))] if known else met[0]
+    most_alike = max if info.direction == "similarity" else min
+    chosen = most_alike(known, key=lambda ij: known[ij].mean()) if known else met[0]
     a, b = measured[chosen[0]], measured[chosen[1]]
 
     def null(kind: str, observed: float) -> NullResult | None:
-        drawn = np.stack([nulls.values(i, j, kind) for i, j in known], axis=1)
-        if not info.paired or not np.isfinite(drawn).all():
+        if not info.paired:
+            return None
+        statistics = np.stack([nulls.statistics(i, j, kind) for i, j in known], axis=1)
+        if not np.isfinite(statistics).all():
             return None
         best = info.range[1] if info.direction == "similarity" else info.range[0]
-        means = [its.mean() for its in known.values()]
-        return maximum_null(means, drawn, kind=kind, direction=info.direction, best=best)
+        statistics += observed - most_alike(statistics[0])  # the best of all is judged, and shown at its mean over all
+        return maximum_null(statistics[0], statistics[1:], kind=kind, direction=info.direction, best=best)
 
     row = row_of(info, f"{a.layer} - {b.layer}", a, b, found[chosen].parts, null, plan)
     row |= {"layer_choice": f"best of {len(known)} pairs of layers, null of the maximum"}

@@ -23,6 +23,9 @@ from runs import RunFolder
 ACCURACY_GAP = 0.02
 """Networks matched by accuracy whose accuracies differ by more than this are said not to match."""
 
+LOSS_GAP = 0.1
+"""The same for losses, as a share of the larger."""
+
 NO_VALUE = Undefined("some pairs of networks have no value")
 NO_SHARED_START = Undefined("no two of these networks share a start")
 
@@ -235,6 +238,12 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     if plan.match == "accuracy" and abs(a.group.accuracy - b.group.accuracy) > ACCURACY_GAP:
         gap = 100 * abs(a.group.accuracy - b.group.accuracy)
         notes.append(f"{a.group.label} and {b.group.label} differ by {gap:.1f} points at their nearest stored steps")
+    if plan.match == "loss" and abs(a.group.loss - b.group.loss) > LOSS_GAP * max(a.group.loss, b.group.loss):
+        told = f"{a.group.loss:.3g} and {b.group.loss:.3g}"
+        notes.append(f"{a.group.label} and {b.group.label} have losses {told} at their nearest stored steps")
+    for side in (a, b) if plan.match != "steps" else ():
+        if side.group.step == 0 and side.group.folder.spec.epochs:
+            notes.append(f"{side.group.label} is matched before its first step: nothing it has stored later is as far")
     ra, rb = [a.seeds.index(s) for s in pairing.a], [b.seeds.index(s) for s in pairing.b]
     A, B = parts.aa[np.ix_(ra, ra)], parts.bb[np.ix_(rb, rb)]
     forward, backward = parts.ab[np.ix_(ra, rb)], parts.ba[np.ix_(rb, ra)].T

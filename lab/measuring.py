@@ -25,6 +25,9 @@ WANTED = {
     "readout": "--readout W.npy, the weights of the linear readout, units in rows and classes in columns",
 }
 NO_LABELS = "no labels given: what two networks share may be the classes alone; see --null within-class"
+LABELS_UNUSED = (
+    "the global null does not use the labels: what two networks share may be the classes alone; see --null within-class"
+)
 CLOSED_UP_TO = 4000
 """Stimuli up to which the null of every pair among many arrays is computed: its cost grows as their cube."""
 
@@ -63,6 +66,8 @@ def measure_pair(
     warnings = cautions(probe, px.n, px.d, py.d, by_row(labels, px), (px, py))
     if labels is None:
         warnings.append(NO_LABELS)
+    elif null == "global":
+        warnings.append(LABELS_UNUSED)
     if draws is not None:
         warnings += few_orders(blocks, len(draws))
     if isinstance(value, Undefined):

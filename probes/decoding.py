@@ -229,6 +229,8 @@ def knn_probe(k: int = 10) -> SingleProbe:
             return Undefined("there is only one class, so there is nothing to tell apart")
         if n <= k:
             return Undefined(f"k = {k} neighbours need at least {k + 1} stimuli, and there are {n}")
+        if np.bincount(y).max() == 1:
+            return Undefined("every class has one stimulus, so no neighbour can be of its class")
         c = centred(x)
         if isinstance(c, Undefined):
             return c

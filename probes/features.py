@@ -102,5 +102,8 @@ def row_notes(x: np.ndarray) -> tuple[str, ...]:
         notes.append(f"{zero} of {len(x)} rows are all zero (no unit responds)")
     repeats = len(x) - len({row.tobytes() for row in x})
     if repeats:
-        notes.append(f"{repeats} of {len(x)} rows repeat an earlier row exactly")
+        notes.append(
+            f"{repeats} of {len(x)} rows repeat an earlier row exactly; copies are no independent stimuli, so nulls and "
+            "held-out scores come out too good: average them first"
+        )
     return tuple(notes)

@@ -29,6 +29,7 @@ SKEWED = 1.5
 
 # Nor do they say anything about the far tail: a smaller p is given as this one.
 SMALLEST_P = 1e-6
+COUNTABLE = 10  # stimuli; of fewer there are not even 1e6 orders
 
 # A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
 TIE = 1e-10
@@ -159,9 +160,10 @@ def closed_form_null(observed: float, found: Moments, *, best: float = 1.0, alph
 def null_test(probe: PairProbe, px: Prepared, py: Prepared, *, alpha: float = 0.05) -> NullResult | Undefined | None:
     """`closed_form_null` of one pair, or None where there is none: another kind of value, or too skewed a null.
 
-    Nor is there one for rows that move several at a time: these moments are over orders of single rows.
+    Nor is there one for rows that move several at a time: these moments are over orders of single rows; nor for so few
+    that their orders can be counted, for which no smooth distribution stands.
     """
-    if probe.matrix is None or not probe.symmetric_matrix or px.together > 1:
+    if probe.matrix is None or not probe.symmetric_matrix or px.together > 1 or px.n < COUNTABLE:
         return None
     observed = probe.value(px, py)
     if isinstance(observed, Undefined):

@@ -13,8 +13,8 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
 AGAINST = click.Choice(["step", "loss", "accuracy"])
 HELD = {
     "step": "All networks of a row stand at one step.",
-    "loss": "Networks of a row are equally far: each run at the stored step with the nearest training loss.",
-    "accuracy": "Networks of a row are equally far: each run at the stored step with the nearest validation accuracy.",
+    "loss": "Each run stands at its stored step with the nearest training loss; the columns say how near that is.",
+    "accuracy": "Each run stands at its stored step with the nearest validation accuracy; the columns say how near.",
 }
 
 

@@ -151,7 +151,7 @@ def print_measure(answer: dict) -> None:
         null = answer["null"]
         how = f"{null['permutations']} permutations" if null["permutations"] else "closed form, 1e-06 at least"
         click.echo(f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({how})")
-        click.echo(f"calibrated: {answer['calibrated']:.6f}")
+        click.echo(f"calibrated: {answer['calibrated']:.6f} (0: within the null's 95 %; 1: identical)")
     for warning in answer["warnings"]:
         click.echo(f"warning: {warning}", err=True)
 

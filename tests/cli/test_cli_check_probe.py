@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import lab.check_probe
+import probes.nulls
+from lab.checking import Broken
+from probes import PROBES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.search(
@@ -78,6 +81,17 @@ def test_a_planted_defect_is_found_by_its_check(here, answer, defect):
     assert not found["passed"]
     seen = {one["check"]: one["seen"] for one in found["checks"] if not one["passed"]}
     assert said in seen[check], seen
+
+
+def test_a_null_that_never_rejects_is_found_where_values_are_continuous(monkeypatch):
+    """Planted in the code that users run: with all values tied nothing is called. Common neighbours do tie by right."""
+    monkeypatch.setattr(lab.check_probe, "TESTS", lab.check_probe.LEAST)
+    check = lab.check_probe.PAIR_CHECKS["null"]
+    assert "n=24, d=4 " in check(PROBES["linear-cka"]())
+    monkeypatch.setattr(probes.nulls, "TIE", 10.0)
+    with pytest.raises(Broken, match=r"the global null rejects 0\.0 % of 180 tests at 5 %"):
+        check(PROBES["linear-cka"]())
+    assert "0.0 %" in check(PROBES["mutual-knn"](k=3))
 
 
 def test_a_single_probe_and_a_setting_are_checked_by_name(here, answer):

@@ -1,15 +1,22 @@
-"""Nulls of a comparison do not depend on memory, say what to do where there is too little, and work at many rows."""
+"""Nulls of a comparison reject at their rate, do not depend on memory, and work at many rows."""
+
+from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 import lab.comparison_nulls
-from lab.comparison_layers import values_between
+from lab.comparison_layers import compare_layer, values_between
 from lab.comparison_nulls import Nulls
+from lab.comparison_search import search_layers
+from lab.comparison_table import Group, Pairing, Plan
 from lab.errors import UsageError
 from probes import PROBES
 from probes.all_pairs import Shelf
 from probes.feature_maps import with_maps
+from probes.nulls import orders
 
 N, SEEDS, GROUPS = 80, (0, 1, 2), 3
 LABELS = np.arange(N) % 4
@@ -27,8 +34,9 @@ def arrays(positions=()):
 
 def nulls(probe, memory, permutations=40, positions=()):
     shelf = Shelf((probe.prepare(x) for x in arrays(positions)), WHOLE)
-    groups = [(list(SEEDS), {seed: 3 * g + seed for seed in SEEDS}) for g in range(GROUPS)]
-    return Nulls(probe, shelf, groups, LABELS, permutations, memory)
+    places = [{seed: 3 * g + seed for seed in SEEDS} for g in range(GROUPS)]
+    pairings = dict.fromkeys(combinations(range(GROUPS), 2), Pairing(list(SEEDS), list(SEEDS), True))
+    return Nulls(probe, shelf, places, pairings, LABELS, permutations, memory)
 
 
 def results(made, observed=0.3):
@@ -51,25 +59,31 @@ def test_less_than_that_is_refused_with_what_to_do():
         results(nulls(PROBES["debiased-cka"](), 8 * N**2 * 7))
 
 
+def drawn(made):
+    """Mean and spread of the draws of every two groups and both nulls."""
+    found = [made.statistics(*pair, kind)[1:] for pair in made.pairings for kind in ("global", "within-class")]
+    return [(values.mean(), values.std(ddof=1)) for values in found]
+
+
 def test_many_rows_are_permuted_without_matrices(monkeypatch):
     """The same null from other pairs of networks: means of 200 draws, within 5 standard errors."""
     probe = PROBES["debiased-cka"]()
-    by_matrix = results(nulls(probe, WHOLE, 200))
+    by_matrix = drawn(nulls(probe, WHOLE, 200))
     monkeypatch.setattr(lab.comparison_nulls, "ROWS", N - 1)
-    small = results(nulls(probe, 1000, 200))  # no n×n matrix fits
-    for (mean, sd, _, _), (other, spread, _, draws) in zip(by_matrix, small, strict=True):
-        assert draws == 200
+    small = nulls(probe, 1000, 200)  # no n×n matrix fits
+    assert {draws for *_, draws in results(small)} == {200}
+    for (mean, sd), (other, spread) in zip(by_matrix, drawn(small), strict=True):
         assert other == pytest.approx(mean, abs=5 * spread / np.sqrt(200) + 5 * sd / np.sqrt(200))
         assert 0.5 * sd < spread < 3 * sd  # three pairs of networks are not all nine
 
 
 def test_positions_move_together_with_and_without_matrices(monkeypatch):
     probe = with_maps(PROBES["debiased-cka"](), "positions")
-    by_matrix = results(nulls(probe, WHOLE, 100, positions=(3,)))
-    assert {draws for *_, draws in by_matrix} == {100}, "there is no closed form for whole images"
+    whole = nulls(probe, WHOLE, 100, positions=(3,))
+    assert {draws for *_, draws in results(whole)} == {100}, "there is no closed form for whole images"
     monkeypatch.setattr(lab.comparison_nulls, "ROWS", N)
-    one_by_one = results(nulls(probe, 1000, 100, positions=(3,)))
-    for (mean, sd, _, _), (other, spread, _, _) in zip(by_matrix, one_by_one, strict=True):
+    one_by_one = drawn(nulls(probe, 1000, 100, positions=(3,)))
+    for (mean, sd), (other, spread) in zip(drawn(whole), one_by_one, strict=True):
         assert other == pytest.approx(mean, abs=5 * (sd + spread) / 10)
 
 
@@ -83,3 +97,99 @@ def test_values_at_many_rows_are_the_same(monkeypatch):
     blocks = values_between(probe, shelf, WHOLE)
     monkeypatch.setattr("lab.comparison_layers.ROWS", 10)
     np.testing.assert_allclose(values_between(probe, shelf, WHOLE), blocks, rtol=1e-10)
+
+
+def group(label, separations, inside=0.0, seed=0, first=0):
+    """A run that shares its class means with every other, each network (seeds from `first`) at its own separation of
+    the classes, and inside the classes a signal of this strength."""
+    world = np.random.default_rng([seed, 7])
+    means, signal = world.standard_normal((4, 6))[LABELS], world.standard_normal((N, 3))
+    rng = np.random.default_rng([seed, ord(label)])
+    answers = {
+        s: separation * means + inside * signal @ rng.standard_normal((3, 6)) + rng.standard_normal((N, 6))
+        for s, separation in enumerate(separations, first)
+    }
+    spec = SimpleNamespace(seeds=tuple(answers), rule=f"{label}()", epochs=1, arch="mlp(6)")
+    folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": {}}]})
+    return Group(folder, label, 40, 0.9, 0.3, {"h": answers}, {"h": answers})
+
+
+def mixed(seed, inside=0.0):
+    """Two runs of five networks whose separations of the classes differ."""
+    spread = np.exp(np.random.default_rng([seed, 8]).standard_normal((2, 5)))
+    return [group(label, row, inside, seed) for label, row in zip("ab", spread, strict=True)]
+
+
+def within_p(groups, measure, search=False):
+    """p of the within-class null of 19 permutations, with which p ≤ .05 has probability 1/20 exactly."""
+    plan = Plan((measure,), stimuli=N, permutations=19, search=search)
+    probe = PROBES[measure]()
+    if search:
+        return search_layers(probe, groups, None, LABELS, plan, WHOLE)[0][0]["null_within_p"]
+    return compare_layer(probe, "h", groups, LABELS, plan, WHOLE)[0][0]["null_within_p"]
+
+
+TESTS = 60
+MANY = binom.ppf(0.999, TESTS, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("measure", "search"), [("debiased-cka", False), ("debiased-cka", True), ("angular-procrustes", False)]
+)
+def test_networks_that_differ_in_how_well_they_separate_classes_are_no_finding_inside_them(measure, search):
+    """Of given networks the mean inside the classes differs from pair to pair by far more than permutations change
+    it: a null of other pairs than the value's would reject as it happens to fall. The bound is the 99.9 % point of
+    Binomial(60, .05)."""
+    assert sum(within_p(mixed(i), measure, search) <= 0.05 for i in range(TESTS)) <= MANY
+
+
+@pytest.mark.parametrize("measure", ["debiased-cka", "angular-procrustes"])
+def test_networks_that_are_not_compared_are_not_in_the_null(measure):
+    """Seeds 0 and 1 of run a, which b has not, tell the classes less apart; the bound is the one above."""
+    hits = 0
+    for i in range(TESTS):
+        groups = [group("a", [0.2, 0.2, 2, 2, 2], seed=i), group("b", [2, 2, 2], seed=i, first=2)]
+        hits += within_p(groups, measure) <= 0.05
+    assert hits <= MANY
+
+
+@pytest.mark.parametrize("measure", ["debiased-cka", "angular-procrustes"])
+def test_what_is_shared_inside_the_classes_is_found_all_the_same(measure):
+    assert all(within_p(mixed(i, inside=1.5), measure) == 1 / 20 for i in range(10))
+
+
+@pytest.mark.parametrize("rows", [N, N - 1])
+def test_the_null_is_of_these_pairs_and_moved_to_the_mean_over_all(rows, monkeypatch):
+    """By definition: of seeds 0 to 2 those in opposite halves, {0, 2} and {1}, meet; one by one each meets the next."""
+    monkeypatch.setattr(lab.comparison_nulls, "ROWS", rows)
+    probe, observed = PROBES["linear-cka"](), 0.3
+    prepared = [probe.prepare(x) for x in arrays()]
+    met = [(0, 1), (2, 1), (1, 0), (1, 2)] if rows == N else [(0, 1), (1, 2), (2, 0)]
+    made = nulls(probe, WHOLE)
+    for kind in ("global", "within-class"):
+        asked = [np.arange(N), *orders(N, kind, LABELS, 40, seed=0)]
+        values = [
+            np.mean([probe.value(prepared[s], probe.permute(prepared[3 + t], order)) for s, t in met])
+            for order in asked
+        ]
+        np.testing.assert_allclose(made.statistics(0, 1, kind), values, rtol=1e-10)
+    found = made.result(0, 1, "within-class", observed)
+    assert found.p == (1 + sum(value >= values[0] for value in values[1:])) / 41
+    assert found.mean == pytest.approx(np.mean(values[1:]) + observed - values[0], rel=1e-10)
+
+
+def test_unpaired_networks_all_meet():
+    """Two runs without a common start: one mean over all pairs, which is the value itself, so that nothing is moved."""
+    probe = PROBES["debiased-cka"]()
+    prepared = [probe.prepare(x) for x in arrays()]
+    made = Nulls(
+        probe,
+        Shelf(prepared, WHOLE),
+        [{0: 0, 1: 1, 2: 2}, {0: 3, 1: 4}],
+        {(0, 1): Pairing([0, 1, 2], [0, 1], False)},
+        LABELS,
+        20,
+        WHOLE,
+    )
+    mean = np.mean([probe.value(prepared[s], prepared[3 + t]) for s in range(3) for t in range(2)])
+    assert made.statistics(0, 1, "within-class")[0] == pytest.approx(mean, rel=1e-10)
