@@ -133,11 +133,11 @@ def print_variance(found) -> None:
     units = rows[rows["within"] != ""].drop_duplicates("factor")
     if len(units):
         exchanged = "; ".join(f"{row.factor} within {row.within}" for row in units.itertuples())
+        click.echo(f"p: levels exchanged as whole units ({exchanged}),")
         click.echo(
-            f"p (floor): levels exchanged as whole units ({exchanged}), in all ways or in "
-            f"{found.about['plan']['permutations']}, and the least p that so few levels can give;"
+            f"in all ways or in {found.about['plan']['permutations']} random ones; floor: the least p that so few levels "
+            "can give; interactions have none."
         )
-        click.echo("interactions have none: no exchange moves one without the main effects.")
     if (rows["share"] < -1e-9).any():
         click.echo(
             "note: a share below 0 says that no Euclidean space has these distances; shares sum to 1 all the same"

@@ -84,9 +84,29 @@ def test_the_table(complete, ask):
     assert lines[6].startswith("rest")
     assert "n = 60 test stimuli; 12 networks: 2 rules x 3 initialisations x 2 data orders. " in said
     assert (
-        "p (floor): levels exchanged as whole units (rule within initialisation; initialisation within rule and data "
-        "order; data order within initialisation), in all ways or in 99, and the least p" in said
+        "p: levels exchanged as whole units (rule within initialisation; initialisation within rule and data order; "
+        "data order within initialisation),\nin all ways or in 99 random ones; floor: the least p" in said
     )
+
+
+@pytest.mark.parametrize("rest", [0.1, -0.1])
+def test_a_share_below_0_is_explained_where_there_is_one(rest, capsys):
+    import pandas as pd
+
+    from lab.cli.variance import print_variance
+    from lab.variance import Variance
+
+    same = {"measure": "shape", "direction": "distance", "layer": "dense1", "n": 60, "match": "steps", "networks": 4}
+    line = {**same, "levels": 2, "df": 1, "by_chance": 1 / 3, "variance": 0.1, "undefined": ""}
+    rows = [
+        {**line, "factor": "rule", "share": 1 - rest, "p": 0.5, "floor": 0.5, "within": "initialisation"},
+        {**line, "factor": "rest", "share": rest, "p": float("nan"), "floor": float("nan"), "within": ""},
+    ]
+    about = {"levels": {"rule": ["bp", "fa"]}, "plan": {"permutations": 99}, "notes": []}
+    print_variance(Variance("id", pd.DataFrame(rows), pd.DataFrame(), about))
+    said = capsys.readouterr().out
+    assert f"{100 * rest:.1f} %" in said
+    assert ("note: a share below 0" in said) == (rest < 0)
 
 
 def test_a_factor_with_one_level_is_left_out_and_named(complete, answer):
