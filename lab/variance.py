@@ -269,7 +269,7 @@ def split(values: np.ndarray, probe: PairProbe, factors: dict[str, tuple], permu
     own = 1.0 if probe.info.direction == "similarity" else 0.0
     if np.abs(np.diag(values) - own).max() > 1e-6:
         raise UsageError(f"--measure {probe.info.label} is not {own:g} for a network and itself, so it is no distance")
-    within = {name: unit for name, unit in WITHIN.items() if unit in factors}
+    within = {name: unit for name, unit in WITHIN.items() if {name, unit} <= set(factors)}
     d2 = squared_distances(values, probe.info.direction)
     parts = variance_split(d2, factors, within=within, permutations=permutations)
     return [

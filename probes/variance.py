@@ -103,7 +103,7 @@ def variance_split(
 
     Raises:
         ProbeError: a factor has one level, or not every combination of levels occurs equally often (then a part could
-            not be told from another's).
+            not be told from another's); within names something else than two factors.
     """
     D = similarity_matrix(d2, "the matrix of squared distances", square=True)
     positive_integer("permutations", permutations)
@@ -111,6 +111,9 @@ def variance_split(
     levels = {name: np.unique(np.asarray(list(map(str, of))), return_inverse=True)[1] for name, of in factors.items()}
     sizes = {name: int(codes.max()) + 1 for name, codes in levels.items() if len(codes)}
     _require_balance(levels, sizes, N)
+    for name, unit in (within or {}).items():
+        if name == unit or not {name, unit} <= set(levels):
+            raise ProbeError(f"within={{{name!r}: {unit!r}}} must name two of the factors, {', '.join(levels)}.")
     H = np.eye(N) - 1 / N
     G = -0.5 * H @ D @ H
     total = float(np.trace(G))
@@ -133,13 +136,14 @@ def variance_split(
     def exchanged(name: str, unit: str | None) -> tuple[float, float]:
         plus, minus = _sides((name,), squares, df)
         deals, splits = _exchanges(levels, name, unit, permutations, rng)
+        tie = 1e-12 * total * (abs(plus) + abs(minus))
         hits = drawn = 0
         for codes in deals:
             dealt = {**levels, name: codes}
             # Units stay whole, so that sums over the combinations with theirs do not change.
             moved = {of: _between(G, dealt, of) for of in terms if name in of and unit not in of}
             its_plus, its_minus = _sides((name,), _squares(between | moved), df)
-            hits += its_plus * minus >= plus * its_minus - 1e-12 * total**2  # F at least as large; divisors may be 0
+            hits += its_plus * minus >= plus * its_minus - tie  # F at least as large; divisors may be 0
             drawn += 1
         if unit is not None and drawn == splits:
             return hits / splits, 1 / splits
@@ -148,7 +152,7 @@ def variance_split(
 
     def tested(name: str) -> tuple[float, float, tuple[str, ...]]:
         others = tuple(other for other in whole if other != name)
-        units = (within[name],) if within and name in within else others
+        units = (within[name],) if name in (within or {}) else others
         ps, floors = zip(*(exchanged(name, unit) for unit in units or [None]), strict=True)
         return max(ps), max(floors), units
 

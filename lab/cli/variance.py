@@ -135,8 +135,8 @@ def print_variance(found) -> None:
         exchanged = "; ".join(f"{row.factor} within {row.within}" for row in units.itertuples())
         click.echo(f"p: levels exchanged as whole units ({exchanged}),")
         click.echo(
-            f"in all ways or in {found.about['plan']['permutations']} random ones; floor: the least p that so few levels "
-            "can give; interactions have none."
+            f"in all ways or in {found.about['plan']['permutations']} random ones; floor: the least p that so few "
+            "levels can give; interactions have none."
         )
     if (rows["share"] < -1e-9).any():
         click.echo(

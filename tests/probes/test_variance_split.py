@@ -162,6 +162,14 @@ def test_identical_networks_differ_by_nothing():
         assert part.p in (1.0, None)
 
 
+def test_an_overwhelming_factor_does_not_hide_another():
+    """The rule takes all but a part in 10⁸, of which initialisations take nearly all."""
+    points, labels = networks({"rule": 1e4, "init": 1.0}, {"rule": 2, "init": 5}, 0.05, seed=0)
+    _, init, _ = variance_split(distances(points), labels, permutations=199)
+    assert init.share < 1e-6
+    assert init.p == init.floor == 1 / 120
+
+
 def test_a_metric_of_no_euclidean_space_keeps_the_sign_of_its_parts_and_shares_sum_to_one():
     """Four networks, d = 1 but 2 between networks of one rule: tr G = Σ d²/4 = 3, SS_rule = 3 − 2·(4/2) = −1."""
     d2 = np.array([[0, 4, 1, 1], [4, 0, 1, 1], [1, 1, 0, 4], [1, 1, 4, 0]], dtype=float)
@@ -199,6 +207,12 @@ def test_similarities_become_the_distances_between_unit_matrices():
 def test_designs_that_cannot_be_split_are_refused(factors, said):
     with pytest.raises(ProbeError, match=said):
         variance_split(np.ones((6, 6)) - np.eye(6), factors)
+
+
+@pytest.mark.parametrize("within", [{"rule": "order"}, {"rule": "rule"}, {"order": "rule"}])
+def test_a_factor_is_exchanged_within_another_of_the_design(within):
+    with pytest.raises(ProbeError, match="must name two of the factors, rule, init"):
+        variance_split(np.ones((4, 4)) - np.eye(4), {"rule": [0, 0, 1, 1], "init": [0, 1, 0, 1]}, within=within)
 
 
 def test_what_is_no_distance_is_refused():
