@@ -187,7 +187,7 @@ def _between(G: np.ndarray, levels: dict[str, np.ndarray], term: Term) -> float:
     """tr(P G) for the projection on centred indicators of combinations of levels, which are equally frequent: the sum
     of G over pairs of networks in one combination, over their number in each."""
     cells = np.ravel_multi_index([levels[name] for name in term], [levels[name].max() + 1 for name in term])
-    return float((G * (cells[:, None] == cells)).sum()) * (cells.max() + 1) / len(cells)
+    return float((G * (cells[:, None] == cells)).sum() * (cells.max() + 1) / len(cells))
 
 
 def _squares(between: dict[Term, float]) -> dict[Term, float]:
