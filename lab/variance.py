@@ -31,6 +31,9 @@ from runs import RunFolder, RunSpec, Store, diverged_seeds
 
 FILE = "variance.json"
 FACTORS = ("rule", "initialisation", "data order")
+WITHIN = {"rule": "initialisation", "data order": "initialisation"}
+"""What rules and orders are exchanged within: a rule's own random numbers are drawn with the initialisation, so alike
+rules still differ within each. An interaction of rule and order is no such chance and counts as an effect."""
 SETTING = ("rule", "arch", "optimizer", "data_sha256", "train_size", "epochs", "batch", "precision", "sources")
 """What two runs of one level of the factor "rule" have in common: all but their seeds."""
 
@@ -43,7 +46,7 @@ class VariancePlan:
         measures: call strings of probes of two representations that give squared distances.
         stimuli: number of test inputs.
         match: "steps" (the last of each run), "accuracy" or "loss" (see `capture.matched_steps`).
-        permutations: of each factor's labels.
+        permutations: of each factor's levels; all exchanges are taken if they are no more.
         layers: names of hidden blocks; None for all that the runs have in common.
     """
 
@@ -60,7 +63,7 @@ class Variance:
 
     Attributes:
         id: of the store's folder `variance/<id>` that holds the tables.
-        rows: one line per measure, layer and factor.
+        rows: one line per measure, layer and factor or interaction.
         networks: one line per network, with its levels.
         about: the plan, the runs, what was left out, for a sidecar.
     """
@@ -242,6 +245,11 @@ def variance_of(
         values = all_pairs(probe, prepared, memory=memory)
         same = {"measure": probe.info.label, "direction": probe.info.direction, "layer": layer, "n": plan.stimuli}
         rows += [{**same, "match": plan.match, **line} for line in split(values, probe, factors, plan.permutations)]
+    notes += [
+        f"p of {row['factor']} cannot be below {row['floor']:.3g}, whatever the networks: "
+        + ("raise --permutations" if row["floor"] == 1 / (plan.permutations + 1) else "train more initialisations")
+        for row in {row["factor"]: row for row in rows if row["floor"] > 0.05}.values()
+    ]
     tables = {"rows": pd.DataFrame(rows), "networks": pd.DataFrame(_networks(members, folders, steps))}
     about["plan"]["measures"] = [probe.info.label for probe in probes]
     about = {**about, "levels": {name: sorted(set(of)) for name, of in levels.items()}, "notes": notes}
@@ -250,19 +258,21 @@ def variance_of(
 
 
 def split(values: np.ndarray, probe: PairProbe, factors: dict[str, tuple], permutations: int) -> list[dict[str, Any]]:
-    """One line per factor, then the rest; one line that says why where some networks have no value.
+    """One line per factor and interaction, then the rest; one line that says why where some networks have no value.
 
     `by_chance` is the share that as many levels would take of points that differ by nothing but chance, df / (N − 1).
     """
-    names = ("levels", "df", "squares", "share", "by_chance", "variance", "p")
+    names = ("levels", "df", "squares", "share", "by_chance", "variance", "p", "floor")
     if not np.isfinite(values).all():
         lost = int(np.isnan(np.diag(values)).sum())
         why = f"{lost} networks have no value" if lost else "some pairs of networks have no value"
-        return [{"factor": "", "networks": len(values), **dict.fromkeys(names, np.nan), "undefined": why}]
+        return [{"factor": "", "networks": len(values), **dict.fromkeys(names, np.nan), "within": "", "undefined": why}]
     own = 1.0 if probe.info.direction == "similarity" else 0.0
     if np.abs(np.diag(values) - own).max() > 1e-6:
         raise UsageError(f"--measure {probe.info.label} is not {own:g} for a network and itself, so it is no distance")
-    parts = variance_split(squared_distances(values, probe.info.direction), factors, permutations=permutations)
+    within = {name: unit for name, unit in WITHIN.items() if {name, unit} <= set(factors)}
+    d2 = squared_distances(values, probe.info.direction)
+    parts = variance_split(d2, factors, within=within, permutations=permutations)
     return [
         {
             "factor": part.factor,
@@ -274,6 +284,8 @@ def split(values: np.ndarray, probe: PairProbe, factors: dict[str, tuple], permu
             "by_chance": part.df / (len(values) - 1),
             "variance": part.variance,
             "p": np.nan if part.p is None else part.p,
+            "floor": np.nan if part.floor is None else part.floor,
+            "within": " and ".join(part.within),
             "undefined": "",
         }
         for part in parts

@@ -35,18 +35,20 @@ class Interval:
     method: str
 
 
-def _quantile(level: float | int, df: int) -> float:
+def _quantile(level: float | int, df: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, 0.5 + level / 2))
 
 
-def _interval(value: float | Undefined, se: float | Undefined, n: int, level: float | int, method: str) -> Interval:
+def _interval(
+    value: float | Undefined, se: float | Undefined, n: int, df: float, level: float | int, method: str
+) -> Interval:
     if isinstance(value, Undefined):
         se = value
     if isinstance(se, Undefined):
         return Interval(value, se, se, se, n, level, method)
-    half = _quantile(level, n - 1) * se
+    half = _quantile(level, df) * se
     return Interval(float(value), float(value - half), float(value + half), float(se), n, level, method)
 
 
@@ -89,8 +91,9 @@ def jackknife(statistic: Callable[[list], Any], seeds: Sequence, level: float | 
     seeds = list(seeds)
     if not seeds:
         raise ProbeError("there are no seeds; a value needs at least one.")
-    method = f"delete-one-seed jackknife, t with {len(seeds) - 1} df"
-    return _interval(statistic(seeds), jackknife_se(statistic, seeds), len(seeds), level, method)
+    df = len(seeds) - 1
+    method = f"delete-one-seed jackknife, t with {df} df"
+    return _interval(statistic(seeds), jackknife_se(statistic, seeds), len(seeds), df, level, method)
 
 
 def similarity_matrix(S: Any, name: str, square: bool) -> np.ndarray:
@@ -149,8 +152,7 @@ def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, 
 
     paired: the two groups have the same seeds in the same order; leaving out a seed removes its row and its column
     (same_seed defaults to "exclude"). Not paired: the seeds of the two groups are unrelated and all pairs count; the
-    variance is the sum of the two jackknife variances, over rows and over columns, and t has min(m_a, m_b) − 1 degrees
-    of freedom.
+    variance is the sum of the two jackknife variances, over rows and over columns (`grouped_jackknife`).
     """
     S = similarity_matrix(S, "the between-group matrix", square=paired)
     if paired:
@@ -164,7 +166,10 @@ def between_interval(S: Any, paired: bool = True, same_seed: str | None = None, 
 def grouped_jackknife(statistic: Callable[..., Any], sizes: Sequence[int], level: float | int = 0.95) -> Interval:
     """Interval of a statistic of independent groups: variance = sum over groups of the jackknife over its own seeds.
 
-    statistic takes one list of kept seeds for each group. t has one degree of freedom less than the smallest group.
+    statistic takes one list of kept seeds for each group. With v_g the jackknife variance over the m_g seeds of group
+    g, t has the degrees of freedom of Welch and Satterthwaite, (Σ v_g)² / Σ v_g²/(m_g − 1), never fewer than those of
+    the smallest group.
+    Source: Satterthwaite 1946, doi 10.2307/3002019.
     """
     _check_level(level)
     whole = [list(range(m)) for m in sizes]
@@ -173,9 +178,15 @@ def grouped_jackknife(statistic: Callable[..., Any], sizes: Sequence[int], level
         for g, seeds in enumerate(whole)
     ]
     m = min(sizes)
-    method = f"delete-one-seed jackknife in each of {len(whole)} groups, t with {m - 1} df"
+    of = f"delete-one-seed jackknife in each of {len(whole)} groups"
     undefined = next((se for se in errors if isinstance(se, Undefined)), None)
-    return _interval(statistic(*whole), undefined or math.hypot(*errors), m, level, method)
+    if undefined:
+        return _interval(statistic(*whole), undefined, m, m - 1, level, of)
+    variances = np.square(errors)
+    spread = sum(v * v / (size - 1) for v, size in zip(variances, sizes, strict=True))
+    df = max(m - 1.0, variances.sum() ** 2 / spread if spread > 0 else 0.0)
+    method = f"{of}, t with {df:.1f} df (Welch-Satterthwaite)"
+    return _interval(statistic(*whole), math.hypot(*errors), m, df, level, method)
 
 
 def contrast(

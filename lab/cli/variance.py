@@ -26,7 +26,7 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
     type=click.IntRange(1, 100_000),
     default=999,
     show_default=True,
-    help="Of each factor's labels, within the combinations of the others.",
+    help="Of each factor's levels; all exchanges are taken if they are no more.",
 )
 @click.option(
     "--match",
@@ -53,9 +53,14 @@ def variance(runs, measures, layers, stimuli, permutations, match, memory, as_cs
     here stands for all its runs that have one data order for all seeds. A rule's own random numbers, such as feedback
     weights, go with the initialisation.
 
-    For every factor: its share of the sum of squared distances to the centroid, the share that as many levels take by
-    chance, its variance component (against the rest; unbiased, so it may be below 0), and p from permutations within
-    the combinations of the other factors. What no single factor explains is the rest: interactions and noise.
+    For every factor and every two of them together (their interaction): the share of the sum of squared distances to
+    the centroid, the share that as many levels take by chance, and the variance component, from the mean squares that
+    are expected if levels are drawn at random; it may come out below 0. The rest is the interaction of all factors.
+
+    p of a rule or an order: exchanged anew within every initialisation, networks that share both staying together; an
+    interaction of rule and order counts as an effect there. p of the initialisation: exchanged within rules and within
+    orders, and the larger counts. In brackets the least p that so few levels can give: two rules need six
+    initialisations to reach .05. Interactions have no p, since no exchange moves them alone.
 
     \b
     Two rules x three initialisations x two orders are four runs:
@@ -111,7 +116,7 @@ def of_design(store: Any, texts: tuple[str, ...]) -> list:
 
 def print_variance(found) -> None:
     """The table for people: one block per measure and layer."""
-    columns = ["factor", "levels", "df", "share", "by chance", "variance component", "p"]
+    columns = ["factor", "levels", "df", "share", "by chance", "variance component", "p (floor)"]
     rows = found.rows
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         of = block.iloc[0]
@@ -124,10 +129,19 @@ def print_variance(found) -> None:
         click.echo("")
     first = rows.iloc[0]
     levels = " x ".join(f"{len(of)} {name}{'s' * (len(of) > 1)}" for name, of in found.about["levels"].items())
-    click.echo(
-        f"n = {first['n']} test stimuli; {first['networks']} networks: {levels}; {found.about['plan']['permutations']} "
-        f"permutations. {MATCHED[first['match']]}"
-    )
+    click.echo(f"n = {first['n']} test stimuli; {first['networks']} networks: {levels}. {MATCHED[first['match']]}")
+    units = rows[rows["within"] != ""].drop_duplicates("factor")
+    if len(units):
+        exchanged = "; ".join(f"{row.factor} within {row.within}" for row in units.itertuples())
+        click.echo(f"p: levels exchanged as whole units ({exchanged}),")
+        click.echo(
+            f"in all ways or in {found.about['plan']['permutations']} random ones; floor: the least p that so few "
+            "levels can give; interactions have none."
+        )
+    if (rows["share"] < -1e-9).any():
+        click.echo(
+            "note: a share below 0 says that no Euclidean space has these distances; shares sum to 1 all the same"
+        )
     for note in found.about["notes"]:
         click.echo(f"note: {note}")
 
@@ -137,8 +151,8 @@ def _line(row) -> list[str]:
         row["factor"],
         "" if math.isnan(row["levels"]) else f"{row['levels']:.0f}",
         f"{row['df']:.0f}",
-        f"{100 * row['share']:.1f} %",
+        f"{round(100 * row['share'], 1) + 0.0:.1f} %",
         f"{100 * row['by_chance']:.1f} %",
         f"{row['variance']:.3g}",
-        "-" if math.isnan(row["p"]) else number(row["p"]),
+        "-" if math.isnan(row["p"]) else f"{number(row['p'])} ({number(row['floor'])})",
     ]

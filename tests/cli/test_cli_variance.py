@@ -36,10 +36,20 @@ def test_the_split(complete, answer, ask):
         ("dense1", "rule", 1, 2),
         ("dense1", "initialisation", 2, 3),
         ("dense1", "data order", 1, 2),
-        ("dense1", "rest", 7, None),
+        ("dense1", "rule x initialisation", 2, None),
+        ("dense1", "rule x data order", 1, None),
+        ("dense1", "initialisation x data order", 2, None),
+        ("dense1", "rest", 2, None),
     ]
     assert sum(row["share"] for row in rows) == pytest.approx(1.0)
-    assert all(0.01 <= row["p"] <= 1 for row in rows[:3])
+    # Distinct exchanges: 2² of rules and of orders in three initialisations, 3! of initialisations in two rules.
+    assert [row["floor"] for row in rows] == [pytest.approx(1 / 4), pytest.approx(1 / 6), 1 / 4, *[None] * 4]
+    assert all(row["floor"] <= row["p"] <= 1 for row in rows[:3])
+    assert all(row["p"] is None for row in rows[3:])
+    assert found["notes"] == [
+        f"p of {name} cannot be below {floor}, whatever the networks: train more initialisations"
+        for name, floor in (("rule", "0.25"), ("initialisation", "0.167"), ("data order", "0.25"))
+    ]
     assert len(found["networks"]) == 12
     assert len({(n["rule"], n["initialisation"], n["data order"]) for n in found["networks"]}) == 12
     again = ask("variance", "bp", "fa", "--store", complete, "--csv", *QUICK)
@@ -52,15 +62,58 @@ def test_the_table(complete, ask):
     said = ask("variance", "bp", "fa", "-m", "angular-procrustes", "--store", complete, *QUICK).stdout
     first, header, *lines = said.splitlines()
     assert first == "angular-procrustes (squared distance: value squared), dense1"
-    assert header.split() == ["factor", "levels", "df", "share", "by", "chance", "variance", "component", "p"]
-    assert [line.split("  ")[0] for line in lines[:4]] == ["rule", "initialisation", "data order", "rest"]
-    assert "n = 60 test stimuli; 12 networks: 2 rules x 3 initialisations x 2 data orders; 99 permutations." in said
+    assert header.split() == [
+        "factor",
+        "levels",
+        "df",
+        "share",
+        "by",
+        "chance",
+        "variance",
+        "component",
+        "p",
+        "(floor)",
+    ]
+    assert [line.split("  ")[0] for line in lines[:4]] == [
+        "rule",
+        "initialisation",
+        "data order",
+        "rule x initialisation",
+    ]
+    assert [line.split()[-1] for line in lines[:4]] == ["(.250)", "(.167)", "(.250)", "-"]
+    assert lines[6].startswith("rest")
+    assert "n = 60 test stimuli; 12 networks: 2 rules x 3 initialisations x 2 data orders. " in said
+    assert (
+        "p: levels exchanged as whole units (rule within initialisation; initialisation within rule and data order; "
+        "data order within initialisation),\nin all ways or in 99 random ones; floor: the least p" in said
+    )
+
+
+@pytest.mark.parametrize("rest", [0.1, -0.1])
+def test_a_share_below_0_is_explained_where_there_is_one(rest, capsys):
+    import pandas as pd
+
+    from lab.cli.variance import print_variance
+    from lab.variance import Variance
+
+    same = {"measure": "shape", "direction": "distance", "layer": "dense1", "n": 60, "match": "steps", "networks": 4}
+    line = {**same, "levels": 2, "df": 1, "by_chance": 1 / 3, "variance": 0.1, "undefined": ""}
+    rows = [
+        {**line, "factor": "rule", "share": 1 - rest, "p": 0.5, "floor": 0.5, "within": "initialisation"},
+        {**line, "factor": "rest", "share": rest, "p": float("nan"), "floor": float("nan"), "within": ""},
+    ]
+    about = {"levels": {"rule": ["bp", "fa"]}, "plan": {"permutations": 99}, "notes": []}
+    print_variance(Variance("id", pd.DataFrame(rows), pd.DataFrame(), about))
+    said = capsys.readouterr().out
+    assert f"{100 * rest:.1f} %" in said
+    assert ("note: a share below 0" in said) == (rest < 0)
 
 
 def test_a_factor_with_one_level_is_left_out_and_named(complete, answer):
     found = answer("variance", "bp", "--store", complete, *QUICK)
     assert [row["factor"] for row in found["rows"]] == ["initialisation", "data order", "rest"]
-    assert found["notes"] == ["rule is bp for all, and no factor"]
+    assert [row["within"] for row in found["rows"]] == ["data order", "initialisation", ""]
+    assert found["notes"][0] == "rule is bp for all, and no factor"
 
 
 def test_runs_whose_order_goes_with_the_seed_are_told_what_to_train(refuse, runs):

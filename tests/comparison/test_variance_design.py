@@ -97,6 +97,9 @@ def test_settings_of_one_rule_are_levels_of_their_own():
     assert {member.rule for member in members} == {"bp [epochs=1]", "bp [epochs=2]"}
 
 
+PAIRS = [f"{a} x {b}" for a, b in itertools.combinations(FACTORS, 2)]
+
+
 def networks(rule, init, order, noise=0.1, seed=0):
     """2 × 4 × 3 representations: a random array per level of each factor, as large as is said, and noise."""
     rng = np.random.default_rng(seed)
@@ -114,16 +117,21 @@ def test_variance_is_found_in_the_one_factor_that_has_any(measure, factor):
     sizes = {name: 1.0 if name == factor else 0.0 for name in FACTORS}
     arrays, factors = networks(*sizes.values(), noise=0.02)
     probe = PROBES[measure]()
-    lines = split(all_pairs(probe, map(probe.prepare, arrays)), probe, factors, 199)
+    lines = split(all_pairs(probe, map(probe.prepare, arrays)), probe, factors, 299)
     found = {line["factor"]: line for line in lines}
-    assert list(found) == [*FACTORS, "rest"]
+    assert list(found) == [*FACTORS, *PAIRS, "rest"]
     assert found[factor]["share"] > 0.9
-    assert found[factor]["p"] == pytest.approx(1 / 200)
-    for other in set(FACTORS) - {factor}:
+    # Distinct exchanges: 2!³ of rules and 3!³ of orders in four initialisations; 4! of these in two rules.
+    floors = {"rule": 1 / 8, "initialisation": 1 / 24, "data order": 1 / 216}
+    assert {name: found[name]["floor"] for name in FACTORS} == pytest.approx(floors)
+    assert found[factor]["p"] == pytest.approx(floors[factor])
+    assert [found[name]["within"] for name in FACTORS] == ["initialisation", "rule and data order", "initialisation"]
+    for other in {*FACTORS, *PAIRS} - {factor}:
         assert found[other]["share"] < 0.05
         assert abs(found[other]["variance"]) < 0.02 * found[factor]["variance"]
     assert sum(line["share"] for line in lines) == pytest.approx(1.0)
-    assert [line["df"] for line in lines] == [1, 3, 2, 17]
+    assert [line["df"] for line in lines] == [1, 3, 2, 3, 2, 6, 6]
+    assert all(np.isnan(found[name]["p"]) for name in (*PAIRS, "rest"))
 
 
 def test_squares_of_linear_cka_are_those_of_an_analysis_of_variance_of_gram_matrices():
@@ -154,7 +162,7 @@ def test_without_any_effect_shares_are_those_of_chance():
         lines = split(all_pairs(probe, map(probe.prepare, arrays)), probe, factors, 1)
         drawn.append([line["share"] for line in lines])
     expected = [line["by_chance"] for line in lines]
-    assert expected == pytest.approx([1 / 23, 3 / 23, 2 / 23, 17 / 23])
+    assert expected == pytest.approx([1 / 23, 3 / 23, 2 / 23, 3 / 23, 2 / 23, 6 / 23, 6 / 23])
     # Gram matrices of noise have thousands of dimensions, so that shares vary by less than a hundredth of themselves.
     np.testing.assert_allclose(np.mean(drawn, axis=0), expected, rtol=0.02)
 
