@@ -19,7 +19,7 @@ from lab.capture import dataset_of, layer_shapes, matched_steps, mean_accuracy, 
 from lab.comparison import cautions as differing
 from lab.comparison import labels_of, with_maps
 from lab.comparison_layers import common_layers, require_same_positions
-from lab.comparison_table import Group
+from lab.comparison_table import ACCURACY_GAP, Group
 from lab.course import require_enough
 from lab.errors import LabError, UsageError
 from lab.measures import Probe, comparing_probe, require_once, settled
@@ -224,6 +224,7 @@ def variance_of(
     factors = {name: of for name, of in levels.items() if len(set(of)) > 1}
     notes += [f"{name} is {of[0]} for all, and no factor" for name, of in levels.items() if name not in factors]
     steps = matched_steps(folders, plan.match)
+    notes += unlike(folders, steps, plan.match)
     seen = stimuli(dataset, plan.stimuli)
     shown = []
     for folder, step in zip(folders, steps, strict=True):
@@ -255,6 +256,19 @@ def variance_of(
     about = {**about, "levels": {name: sorted(set(of)) for name, of in levels.items()}, "notes": notes}
     write_tables(place, FILE, tables, about)
     return Variance(key, **tables, about=about)
+
+
+def unlike(folders: list[RunFolder], steps: list[int], match: str) -> list[str]:
+    """How far apart runs stand that were to be matched; the rest is the reader's."""
+    if match == "steps":
+        return []
+    accuracy = [mean_accuracy(folder, step) for folder, step in zip(folders, steps, strict=True)]
+    apart = max(accuracy) - min(accuracy)
+    notes = [f"at their nearest stored steps these runs differ by up to {100 * apart:.1f} points of accuracy"]
+    before = [f.id for f, step in zip(folders, steps, strict=True) if step == 0 and f.spec.epochs]
+    return notes * (apart > ACCURACY_GAP) + [
+        f"{run} is matched before its first step: nothing it has stored later is as far" for run in before
+    ]
 
 
 def split(values: np.ndarray, probe: PairProbe, factors: dict[str, tuple], permutations: int) -> list[dict[str, Any]]:

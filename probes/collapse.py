@@ -51,8 +51,8 @@ def nc1() -> SingleProbe:
         NC1 = tr(Σ_W Σ_B⁺) / C,  Σ_W = mean_c mean_{i∈c} (x_i−μ_c)(x_i−μ_c)ᵀ,  Σ_B = mean_c (μ_c−μ)(μ_c−μ)ᵀ
 
     X is n×d, labels has n entries of C classes. Returns value, rank (of Σ_B, at most C − 1) and ratio
-    (tr Σ_W / tr Σ_B). At least 0. Undefined for a constant representation, for one class, for equal class means, and where
-    every class has one stimulus.
+    (tr Σ_W / tr Σ_B). At least 0. Undefined for a constant representation, for one class, for equal class means, and
+    where every class has one stimulus.
     Source: Papyan, Han and Donoho 2020, arXiv 2008.08186.
     """
     info = single_info(

@@ -103,7 +103,7 @@ def row_notes(x: np.ndarray) -> tuple[str, ...]:
     repeats = len(x) - len({row.tobytes() for row in x})
     if repeats:
         notes.append(
-            f"{repeats} of {len(x)} rows repeat an earlier row exactly; copies are no independent stimuli, so nulls and "
-            "held-out scores come out too good: average them first"
+            f"{repeats} of {len(x)} rows repeat an earlier row exactly; copies are no independent stimuli, so nulls "
+            "and held-out scores come out too good: average them first"
         )
     return tuple(notes)

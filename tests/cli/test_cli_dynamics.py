@@ -78,7 +78,7 @@ def test_json_csv_and_the_stored_answer_agree(answer, ask, runs):
     other = ask(*asked[:5], "--against", "accuracy", *QUICK)
     assert "paths measured earlier" in other.stderr
     assert "measuring angular-procrustes at dense1 between" not in other.stderr
-    assert "equally far: each run at the stored step with the nearest validation accuracy" in other.stdout
+    assert "Each run stands at its stored step with the nearest validation accuracy" in other.stdout
 
 
 def test_a_functional_metric_has_paths_too(answer, runs):

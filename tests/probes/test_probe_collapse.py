@@ -176,3 +176,9 @@ def test_reasons_do_not_depend_on_which_measure_is_asked():
     reasons = {value(n, np.ones((30, 5)), y, *e).reason for n, e in (("nc1", ()), ("nc3", (None,)), ("nc4", (y,)))}
     assert len(reasons) == 1
     assert isinstance(value("nc2", np.ones((30, 5)), y), Undefined)
+
+
+def test_one_stimulus_in_every_class_says_nothing_about_collapse():
+    found = PROBES["nc1"]().value(np.random.default_rng(0).standard_normal((12, 5)), np.arange(12))
+    assert isinstance(found, Undefined)
+    assert "every class has one stimulus" in found.reason

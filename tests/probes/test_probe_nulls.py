@@ -319,3 +319,10 @@ def test_cautions_about_fitted_maps_and_truncation():
     narrow, wide = (svcca.prepare(rng.standard_normal((100, d))) for d in (5, 30))
     assert "between 5 and 30 components" in cautions(svcca, 100, 5, 30, prepared=(narrow, wide))[0]
     assert cautions(svcca, 100, 30, 30, prepared=(wide, wide)) == []
+
+
+def test_orders_that_can_be_counted_have_no_smooth_null():
+    """Of four stimuli there are 24 orders, so no p below 1/24 exists; three moments would give .02."""
+    probe = PROBES["linear-cka"]()
+    p = probe.prepare(np.random.default_rng(0).standard_normal((4, 3)))
+    assert null_test(probe, p, p) is None
