@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from by_hand import SLOPE, assert_close, forward, numpy_tree, same_bits
+from jax.flatten_util import ravel_pytree
 
 from algorithms import Batch, RuleError
 from algorithms.prediction_energy import clamp, descend, energy, first_error, first_state, slopes
@@ -531,7 +532,8 @@ def test_any_block_is_a_prediction_of_its_output_from_its_input(name, kind, x64)
     by_params = jax.jit(jax.grad(whole))
     each = [by_params(params, list(hs), precision) for hs in used]
     expected = jax.tree.map(lambda *g: sum(g) / (len(g) * len(batch.y) * precision), *each)
-    assert_close(direction(rule, net, params, batch), expected)
+    # After two steps no error has come to the lowest of four blocks: what it has is rounding, small beside the others.
+    assert_close(*(ravel_pytree(tree)[0] for tree in (direction(rule, net, params, batch), expected)))
 
 
 @pytest.mark.parametrize("name", FAMILY)
