@@ -8,7 +8,20 @@ import math
 import click
 
 from lab.cli.numbers import discovery, interval, number, test
-from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import (
+    csv_option,
+    device_option,
+    find_runs,
+    json_option,
+    layer_option,
+    memory_option,
+    open_store,
+    print_json,
+    print_table,
+    refuse_two_formats,
+    stimuli_option,
+    store_option,
+)
 
 MATCHED = {
     "steps": "Matched by nothing but the end of training.",
@@ -24,14 +37,14 @@ MATCHES = click.Choice(["steps", "accuracy", "loss"])
     "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
     help="A probe of two networks of `lab probes`; may be repeated.",
 )  # fmt: skip
-@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
+@layer_option
 @click.option(
     "--best-layers",
     "search",
     is_flag=True,
     help="Search for the pair of layers that match best; p is that of the maximum.  [default: each with its namesake]",
 )
-@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
+@stimuli_option
 @click.option(
     "--permutations",
     type=click.IntRange(1, 100_000),
@@ -46,13 +59,8 @@ MATCHES = click.Choice(["steps", "accuracy", "loss"])
     show_default=True,
     help="Compare at the last step, or at equal accuracy or training loss.",
 )
-@click.option(
-    "--memory",
-    default="2GiB",
-    show_default=True,
-    help="For all pairs of one measure at one layer; more is kept on disk.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@memory_option
+@csv_option
 @device_option
 @store_option
 @json_option
@@ -81,8 +89,7 @@ def compare(
         lab compare bp fa --measure 'debiased-cka(maps=pool)'
         lab compare bp fa --best-layers
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; give one")
+    refuse_two_formats(as_json, as_csv)
     from lab.device import prepare
 
     prepare(device)

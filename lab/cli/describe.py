@@ -7,7 +7,17 @@ import math
 
 import click
 
-from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import (
+    csv_option,
+    device_option,
+    find_runs,
+    json_option,
+    open_store,
+    print_json,
+    print_table,
+    refuse_two_formats,
+    store_option,
+)
 
 
 @click.command(short_help="Describe the networks of stored runs.")
@@ -26,7 +36,7 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
     help="The end of training, or every stored step with its loss and accuracy.",
 )
 @click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to measure on.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@csv_option
 @device_option
 @store_option
 @json_option
@@ -48,8 +58,7 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
         lab describe bp fa --steps all --csv
         lab describe fa dfa --measure weight-feedback-angle --measure gradient-alignment
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; give one")
+    refuse_two_formats(as_json, as_csv)
     from lab.device import prepare
 
     prepare(device)

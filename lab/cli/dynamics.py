@@ -8,7 +8,20 @@ import math
 import click
 
 from lab.cli.numbers import discovery, interval, number, test
-from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import (
+    csv_option,
+    device_option,
+    find_runs,
+    json_option,
+    layer_option,
+    memory_option,
+    open_store,
+    print_json,
+    print_table,
+    refuse_two_formats,
+    stimuli_option,
+    store_option,
+)
 
 AGAINST = click.Choice(["step", "loss", "accuracy"])
 HELD = {
@@ -24,7 +37,7 @@ HELD = {
     "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
     help="A probe of two networks of `lab probes`; may be repeated. A metric, such as angular-procrustes, gives paths.",
 )  # fmt: skip
-@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
+@layer_option
 @click.option(
     "--against",
     type=AGAINST,
@@ -32,14 +45,9 @@ HELD = {
     show_default=True,
     help="Networks at one step, or at equal training loss or validation accuracy.",
 )
-@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
-@click.option(
-    "--memory",
-    default="2GiB",
-    show_default=True,
-    help="For all pairs of one measure at one layer; more is kept on disk.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table of the measure as CSV.")
+@stimuli_option
+@memory_option
+@csv_option
 @device_option
 @store_option
 @json_option
@@ -61,8 +69,7 @@ def dynamics(runs, measures, layers, against, stimuli, memory, as_csv, device, s
         lab dynamics bp fa dfa --measure angular-procrustes --layer dense2
         lab dynamics bp fa --against accuracy --csv
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; give one")
+    refuse_two_formats(as_json, as_csv)
     from lab.device import prepare
 
     prepare(device)

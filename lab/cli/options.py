@@ -18,6 +18,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 device_option = click.option(
     "--device", type=click.Choice(["cpu", "gpu", "tpu"]), help="Where to compute. [default: the best JAX finds]"
 )
+layer_option = click.option(
+    "--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]"
+)
+stimuli_option = click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
+memory_option = click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    help="For all pairs of one measure at one layer; more is kept on disk.",
+)
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+
+
+def refuse_two_formats(as_json: bool, as_csv: bool) -> None:
+    """An answer has one format."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other; give one")
 
 
 def open_store(option: str | None):

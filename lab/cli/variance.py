@@ -10,7 +10,20 @@ import click
 
 from lab.cli.compare import MATCHED, MATCHES
 from lab.cli.numbers import number
-from lab.cli.options import device_option, find_runs, json_option, open_store, print_json, print_table, store_option
+from lab.cli.options import (
+    csv_option,
+    device_option,
+    find_runs,
+    json_option,
+    layer_option,
+    memory_option,
+    open_store,
+    print_json,
+    print_table,
+    refuse_two_formats,
+    stimuli_option,
+    store_option,
+)
 
 
 @click.command(short_help="Split the variance among networks: rule, initialisation, data order.")
@@ -19,8 +32,8 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
     "--measure", "-m", "measures", multiple=True, default=("debiased-cka",), show_default=True,
     help="A metric, or an inner product such as CKA (d² = 2 − 2s), of `lab probes`; may be repeated.",
 )  # fmt: skip
-@click.option("--layer", "layers", multiple=True, help="A hidden block; may be repeated. [default: all in common]")
-@click.option("--stimuli", type=int, default=1000, show_default=True, help="Test inputs to compare on.")
+@layer_option
+@stimuli_option
 @click.option(
     "--permutations",
     type=click.IntRange(1, 100_000),
@@ -35,13 +48,8 @@ from lab.cli.options import device_option, find_runs, json_option, open_store, p
     show_default=True,
     help="Networks at the last step, or at equal accuracy or training loss.",
 )
-@click.option(
-    "--memory",
-    default="2GiB",
-    show_default=True,
-    help="For all pairs of one measure at one layer; more is kept on disk.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Print the whole table as CSV.")
+@memory_option
+@csv_option
 @device_option
 @store_option
 @json_option
@@ -75,8 +83,7 @@ def variance(runs, measures, layers, stimuli, permutations, match, memory, as_cs
         lab variance bp fa --measure angular-procrustes --match accuracy
         lab variance bp-mnist-mlp-256-128-1f0c bp-mnist-mlp-256-128-77ab --csv
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv exclude each other; give one")
+    refuse_two_formats(as_json, as_csv)
     from lab.device import prepare
 
     prepare(device)
