@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,9 +36,9 @@ from lab.datasets.dataset import Dataset, as_float
 from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
-from lab.measures import by_layer, comparing_probe, require_once, settled
+from lab.measures import by_layer, comparing_probe, settled
 from lab.summary import rule_name
-from lab.tables import once, read_tables, request, write_tables
+from lab.tables import asked, once, read_tables, write_tables
 from probes.all_pairs import MEMORY
 from probes.feature_maps import positions_of
 from probes.probe import FunctionalProbe, PairProbe
@@ -104,15 +104,9 @@ def compare_runs(
         raise UsageError("a comparison needs at least two runs; `lab runs` lists those there are")
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run compared with itself is the same-rule ceiling of every row")
-    for folder in folders:
-        folder.require_complete()
-    asked = [comparing_probe(text) for text in plan.measures]
-    probes = [probe for probe, _ in asked]
-    require_once(probes)
+    probes, _, plan, about, key = asked(folders, plan, comparing_probe)
     if plan.search:
         require_nulls(probes)
-    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
-    about, key = request(folders, plan, (source for _, source in asked))
     place = store.root / "comparisons" / key
     labels = labels_of(folders)
     for caution in cautions(folders, labels):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -29,9 +29,9 @@ from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import Credit, own_forward, subjects
-from lab.measures import by_layer, describing_probe, require_once, settled
+from lab.measures import by_layer, describing_probe, settled
 from lab.networks import Network
-from lab.tables import read_tables, request, write_tables
+from lab.tables import asked, read_tables, write_tables
 from probes import SingleProbe, Undefined, headline
 from probes.feature_maps import positions_of
 from probes.intervals import Interval
@@ -92,13 +92,7 @@ def describe_runs(
 
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; name it once, since its rows would be the same")
-    for folder in folders:
-        folder.require_complete()
-    asked = [describing_probe(text) for text in plan.measures]
-    probes = [probe for probe, _ in asked]
-    require_once(probes)
-    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
-    about, key = request(folders, plan, (source for _, source in asked))
+    probes, _, plan, about, key = asked(folders, plan, describing_probe)
     place, labels = store.root / "descriptions" / key, labels_of(folders)
     kept = read_tables(place, FILE, ("rows",))
     if kept is not None:

@@ -8,7 +8,7 @@ equally far.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from lab.comparison_networks import compare_networks
 from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
 from lab.course import AGAINST, Course, Node, course_of, left_out, moments
 from lab.errors import UsageError
-from lab.measures import Probe, by_layer, comparing_probe, require_once, settled
+from lab.measures import Probe, by_layer, comparing_probe, settled
 from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
-from lab.tables import read_tables, request, write_tables
+from lab.tables import asked, read_tables, write_tables
 from probes import PairProbe, Prepared, Undefined
 from probes.all_pairs import MEMORY, all_pairs
 from probes.probe import FunctionalProbe
@@ -96,13 +96,7 @@ def dynamics_of(
         raise UsageError("dynamics are those of at least two runs; `lab runs` lists those there are")
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run beside itself is the same-rule ceiling of every row")
-    for folder in folders:
-        folder.require_complete()
-    asked = [comparing_probe(text) for text in plan.measures]
-    probes = [probe for probe, _ in asked]
-    require_once(probes)
-    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
-    about, key = request(folders, plan, (source for _, source in asked))
+    probes, sources, plan, about, key = asked(folders, plan, comparing_probe)
     labels = labels_of(folders)
     for caution in differing(folders, labels):
         say(caution)
@@ -113,7 +107,7 @@ def dynamics_of(
         probes = [settled(probe, course.with_maps) for probe in probes]
         everywhere = [
             (probe, source, layer)
-            for probe, (_, source) in zip(probes, asked, strict=True)
+            for probe, source in zip(probes, sources, strict=True)
             for layer in (course.layers if by_layer(probe) else [WHOLE])
         ]
         paths = together([shape_paths(course, p, source, layer, store)

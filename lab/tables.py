@@ -6,12 +6,49 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from lab.measures import Probe, require_once
 from runs import RunFolder, package_versions
 from runs.files import write_atomically
+
+
+class Asked(NamedTuple):
+    """What a command asks of stored runs.
+
+    Attributes:
+        probes, sources: what is measured, and the user's files that they are from; None for a probe of the lab.
+        plan: the plan, its measures by their labels.
+        about, key: as `request` gives them.
+    """
+
+    probes: list[Probe]
+    sources: list[bytes | None]
+    plan: Any
+    about: dict[str, Any]
+    key: str
+
+
+def asked(folders: list[RunFolder], plan: Any, probe_of: Callable[[str], tuple[Probe, bytes | None]]) -> Asked:
+    """The probes that a plan names, and the key of what they are to say of these runs.
+
+    Args:
+        plan: a dataclass with call strings as `measures`.
+        probe_of: call string -> probe and the user's source.
+
+    Raises:
+        UsageError: a measure that cannot be asked here, or twice.
+        runs.RunError: a run is incomplete or damaged.
+    """
+    for folder in folders:
+        folder.require_complete()
+    made = [probe_of(text) for text in plan.measures]
+    probes, sources = [probe for probe, _ in made], [source for _, source in made]
+    require_once(probes)
+    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
+    return Asked(probes, sources, plan, *request(folders, plan, sources))
 
 
 def request(folders: list[RunFolder], plan: Any, own: Iterable[bytes | None]) -> tuple[dict[str, Any], str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from lab.comparison_layers import common_layers, require_same_positions
 from lab.comparison_table import ACCURACY_GAP, Group
 from lab.course import require_enough
 from lab.errors import LabError, UsageError
-from lab.measures import Probe, comparing_probe, require_once, settled
-from lab.tables import read_tables, request, write_tables
+from lab.measures import Probe, comparing_probe, settled
+from lab.tables import asked, read_tables, write_tables
 from probes import PROBES, PairProbe
 from probes.all_pairs import MEMORY, all_pairs, prepare_all
 from probes.variance import squared_distances, variance_split
@@ -201,17 +201,11 @@ def variance_of(
 
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; name it once, since its networks would be the same")
-    for folder in folders:
-        folder.require_complete()
-    asked = [comparing_probe(text) for text in plan.measures]
-    probes = [probe for probe, _ in asked]
-    require_once(probes)
+    probes, _, plan, about, key = asked(folders, plan, comparing_probe)
     for probe in probes:
         require_squares(probe)
-    plan = replace(plan, measures=tuple(probe.info.label for probe in probes))
     dataset = dataset_of(folders)
     members, notes = design(folders)
-    about, key = request(folders, plan, (source for _, source in asked))
     place = store.root / "variance" / key
     kinds = {member.rule: folders[member.run] for member in members}
     for caution in differing(list(kinds.values()), list(kinds)):
