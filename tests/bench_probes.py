@@ -157,7 +157,7 @@ def many_stimuli(say) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("debiased-cka", "mutual-knn"):
+        for name in MEASURES:
             ran, values = {}, {}
             for memory, m in (("3GB", 100), ("200MB", 10)):
                 out = os.path.join(folder, f"{name}-{memory}.npy")
