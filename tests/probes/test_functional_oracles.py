@@ -137,24 +137,38 @@ def test_a_stitch_by_task_loss_in_front_of_a_linear_readout_is_logistic_regressi
 
 @pytest.mark.parametrize("bins", [5, 15])
 def test_calibration_error_is_that_of_sklearns_curve_over_quantiles(bins):
-    """300 stimuli of different confidence fall into bins of equal size, so the mean over bins is the mean over them."""
+    """300 stimuli of different confidence fall into bins of equal size, so the mean over bins is the mean over them.
+    Labels are drawn as the scores say: some bins are too sure and some not sure enough."""
     calibration = pytest.importorskip("sklearn.calibration")
     rng = np.random.default_rng(0)
-    z, y = 2 * rng.standard_normal((300, 5)), rng.integers(0, 5, 300)
+    z = 2 * rng.standard_normal((300, 5))
     p = np.exp(log_softmax(z))
+    y = (p.cumsum(axis=1) < rng.random((300, 1))).sum(axis=1)
     true, said = calibration.calibration_curve(p.argmax(1) == y, p.max(1), n_bins=bins, strategy="quantile")
+    assert (true < said).any()
+    assert (true > said).any()
     found = calibration_error(bins=bins).value(Task(y), Subject(z))
     assert found["value"] == pytest.approx(np.abs(true - said).mean(), abs=1e-9)
 
 
 def test_units_of_one_hidden_layer_are_matched_by_one_assignment():
-    """With one hidden layer the coordinate ascent is one linear assignment, of weights on both sides and biases."""
+    """With one hidden layer the coordinate ascent is one linear assignment, of weights on both sides and biases; here
+    the order would be another without any of the three."""
     task, model = task_of(), ForwardModel(mlp(12)((8, 8, 1), 4))
     a, b = (trained(task, model, seed) for seed in (0, 1))
+    for i, s in enumerate((a, b)):
+        s.params["dense1"]["bias"] = np.random.default_rng(i).standard_normal(12)
+    a, b = (subject(task, model, s.params) for s in (a, b))
     p, q = a.params, b.params
-    gain = p["dense1"]["kernel"].T @ q["dense1"]["kernel"] + p["output"]["kernel"] @ q["output"]["kernel"].T
-    gain += np.outer(p["dense1"]["bias"], q["dense1"]["bias"])
-    order = linear_sum_assignment(gain, maximize=True)[1]
+    parts = [
+        p["dense1"]["kernel"].T @ q["dense1"]["kernel"],
+        p["output"]["kernel"] @ q["output"]["kernel"].T,
+        np.outer(p["dense1"]["bias"], q["dense1"]["bias"]),
+    ]
+    order = linear_sum_assignment(sum(parts), maximize=True)[1]
+    for i in range(3):
+        without = linear_sum_assignment(sum(parts[:i] + parts[i + 1 :]), maximize=True)[1]
+        assert not np.array_equal(without, order)
     assert np.array_equal(weight_matching(model.chain, p, q)["dense1"], order)
     aligned = subject(task, model, permuted(model.chain, q, {"dense1": order}))
     found = mode_connectivity(points=5).value(task, a, b)
