@@ -208,20 +208,20 @@ def test_attacks_carry_over_between_linear_classifiers_as_far_as_their_normals_a
 # Tangent kernels
 
 
-def whole_kernel(s, x):
+def whole_kernels(x, *params):
+    """J Jᵀ from the Jacobian of all scores with respect to all parameters."""
     with jax.enable_x64(True):
-        flat, unravel = ravel_pytree(doubled(s.params))
-        x = jnp.asarray(x)
-        J = np.asarray(jax.jit(jax.jacrev(lambda theta: SMALL.scores(unravel(theta), x)))(flat))
-    J = J.reshape(len(x), -1, J.shape[-1])
-    return np.einsum("icp,jcp->ij", J, J)
+        x, unravel = jnp.asarray(x), ravel_pytree(doubled(params[0]))[1]
+        jacobian = jax.jit(jax.jacrev(lambda theta: SMALL.scores(unravel(theta), x)))
+        whole = [np.asarray(jacobian(ravel_pytree(doubled(p))[0])) for p in params]
+    return [np.einsum("icp,jcp->ij", J, J) for J in whole]
 
 
 def test_measures_of_tangent_kernels_are_those_of_whole_jacobians():
     task = task_of(n=24, side=4, classes=3)
     now = trained(task, SMALL, 0, steps=30)
     start = Subject(now.scores, model=SMALL, params=now.initial)
-    K, L = whole_kernel(now, task.x), whole_kernel(start, task.x)
+    K, L = whole_kernels(task.x, now.params, now.initial)
     H = np.eye(24) - 1 / 24
     labels = H @ (task.y[:, None] == task.y) @ H
 
