@@ -81,6 +81,7 @@ def test_rsa_equals_rsatoolbox_also_with_ties(request, rsatoolbox, dissimilarity
 
 @pytest.mark.parametrize("dissimilarity", ["sqeuclidean", "correlation", "cosine", "mahalanobis"])
 def test_rsa_equals_scipy(pair, dissimilarity):
+    from scipy.spatial.distance import cosine
     from scipy.stats import kendalltau, pearsonr, spearmanr
 
     a, b = (pdist(Z, dissimilarity) for Z in pair)
@@ -88,6 +89,8 @@ def test_rsa_equals_scipy(pair, dissimilarity):
     for comparator, scipys in (("spearman", spearmanr), ("pearson", pearsonr), ("kendall", kendalltau)):
         probe = PROBES["rsa"](dissimilarity=dissimilarity, comparator=comparator)
         assert compare(probe, *pair) == pytest.approx(scipys(a, b).statistic, abs=1e-12)
+    probe = PROBES["rsa"](dissimilarity=dissimilarity, comparator="cosine")
+    assert compare(probe, *pair) == pytest.approx(1 - cosine(a, b), abs=1e-12)
 
 
 def test_kendall_of_twenty_thousand_tied_pairs_equals_scipys_rescaled():
@@ -103,6 +106,36 @@ def test_kendall_of_twenty_thousand_tied_pairs_equals_scipys_rescaled():
     tied = [(c * (c - 1) / 2).sum() for c in (np.unique(v, return_counts=True)[1] for v in (x, y))]
     expected = kendalltau(x, y).statistic * np.sqrt((every - tied[0]) * (every - tied[1])) / every
     assert kendall_tau_a(doubled_ranks(x), doubled_ranks(y)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("width", [12, 200])
+def test_linear_cka_equals_dcors_correlation_of_squared_distances(dcor, pair, width):
+    """With exponent 2, dcor's biased and unbiased estimators are those of CKA: double- and U-centring do not see the
+    row norms by which −½D differs from K."""
+    X, Y = pair
+    X = X @ np.random.default_rng(2).standard_normal((12, width))
+    for name, theirs in (
+        ("linear-cka", dcor.distance_correlation_sqr),
+        ("debiased-cka", dcor.u_distance_correlation_sqr),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that exponent 2 tells no dependence is CKA's known limit
+            expected = float(theirs(X, Y, exponent=2))
+        assert compare(PROBES[name](), X, Y) == pytest.approx(expected, abs=1e-12)
+
+
+def test_linear_cka_equals_rsatoolboxs_whitened_cosine(rsatoolbox, pair):
+    a, b = (rdm(rsatoolbox, Z, "sqeuclidean") for Z in pair)
+    expected = rsatoolbox.rdm.compare(a, b, method="cosine_cov").item()
+    assert compare(PROBES["linear-cka"](), *pair) == pytest.approx(expected, abs=1e-12)
+
+
+def test_minibatch_cka_equals_dcors_u_products_summed_over_batches(dcor, pair):
+    batches = [[cdist(Z[s : s + 20], Z[s : s + 20], "sqeuclidean") for Z in pair] for s in (0, 20, 40, 60)]
+    batches = [[dcor.u_centered(D) for D in batch] for batch in batches]
+    xy, xx, yy = (sum(dcor.u_product(b[i], b[j]) for b in batches) for i, j in ((0, 1), (0, 0), (1, 1)))
+    found = compare(PROBES["minibatch-cka"](batch=20), *pair)
+    assert found == pytest.approx(float(xy / np.sqrt(xx * yy)), abs=1e-12)
 
 
 @pytest.mark.parametrize("width", [12, 200])
@@ -132,6 +165,33 @@ def test_eigenspace_overlap_is_the_mean_squared_cosine_of_scipys_subspace_angles
     X, Y = pair[0][:, :columns], pair[1]
     expected = (np.cos(subspace_angles(X, Y)) ** 2).sum() / 20
     assert compare(PROBES["eigenspace-overlap"](), X, Y) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("settings", "components"), [({"variance": 0.9}, 0.9), ({"rank": 4}, 4)])
+def test_svcca_equals_scipys_angles_between_sklearns_components(pair, settings, components):
+    from scipy.linalg import subspace_angles
+
+    PCA = package("sklearn.decomposition").PCA
+    A, B = (PCA(components, svd_solver="full").fit_transform(Z) for Z in pair)
+    expected = np.cos(subspace_angles(A, B)).mean()
+    assert compare(PROBES["svcca"](**settings), *pair) == pytest.approx(expected, abs=1e-12)
+
+
+def test_common_neighbours_are_those_of_sklearn(neighbors, pair):
+    """Counts; CKNNA, beside them, is debiased CKA of the cosines in sklearn's graphs, both orders of 1ᵀKL1 taken."""
+    k, n = 7, 90
+    found = (neighbors.NearestNeighbors(n_neighbors=k, metric="cosine").fit(Z) for Z in pair)
+    M, N = (f.kneighbors_graph().toarray() for f in found)
+    assert compare(PROBES["mutual-knn"](k=k), *pair) == pytest.approx((M * N).sum() / (n * k), abs=1e-12)
+    assert compare(PROBES["cycle-knn"](k=k), *pair) == pytest.approx(((N @ M).diagonal() > 0).mean(), abs=1e-12)
+    K, L = (1 - cdist(Z, Z, "cosine") for Z in pair)
+
+    def hsic(A, B):
+        cross = (A.sum(axis=0) @ B.sum(axis=1) + B.sum(axis=0) @ A.sum(axis=1)) / (n - 2)
+        return (A * B.T).sum() + A.sum() * B.sum() / ((n - 1) * (n - 2)) - cross
+
+    expected = hsic(M * N * K, M * N * L) / np.sqrt(hsic(M * K, M * K) * hsic(N * L, N * L))
+    assert compare(PROBES["cknna"](k=k), *pair) == pytest.approx(expected, abs=1e-12)
 
 
 def test_neighbourhood_measures_equal_their_definitions_on_sklearns_neighbours(neighbors, pair):

@@ -50,6 +50,16 @@ PAIRS = [
     ("rsa", {"dissimilarity": "correlation", "comparator": "kendall"}, 0.449002, 5e-7),
     ("cycle-knn", {}, 0.970, 1e-9),  # a count over 200: exact
     ("rtd", {}, 9.0, 0.05),
+    # netrep; with whitening it mixes scales as they come, so it was given both arrays with ‖Xc‖²_F = d.
+    ("shape", {"alpha": 0.0}, 0.7477040359, 1e-9),
+    ("shape", {"alpha": 0.1}, 0.7242220188, 1e-9),
+    ("shape", {"alpha": 0.5}, 0.6482529768, 1e-9),
+    ("shape", {"alpha": 0.9}, 0.6170527206, 1e-9),
+    ("permutation", {}, 1.2536457777, 1e-9),
+    ("pwcca", {}, 0.8559822830, 1e-9),  # sim_metric: weights of the first representation
+    # platonic-rep without its 1e-6 below the line, the mean of its two directions
+    ("cknna", {"k": 5}, 0.3001364033, 1e-9),
+    ("cknna", {"k": 10}, 0.3748569879, 1e-9),
 ]
 
 
