@@ -28,6 +28,7 @@ LOSS_GAP = 0.1
 
 NO_VALUE = Undefined("some pairs of networks have no value")
 NO_SHARED_START = Undefined("no two of these networks share a start")
+OTHER_NETWORKS = Undefined("one seed does not mean one start for networks of two architectures")
 
 FEWEST = 3
 """Seeds per rule below which there is neither an interval nor a test over seeds."""
@@ -180,7 +181,8 @@ def _pair(info, layer, kind, rule_a, seed_a, rule_b, seed_b, value) -> dict[str,
 class Pairing:
     """Which seeds of two runs are compared, and whether they are paired.
 
-    paired: both networks of a seed started from the same weights and saw the same batches. notes: what was left out.
+    paired: by seed, so that no two networks of one seed are compared: they share all that is drawn from it, which is
+    their data order and, in every layer of one shape, their initial weights. notes: what was left out.
     """
 
     a: list[int]
@@ -190,11 +192,7 @@ class Pairing:
 
 
 def pair_up(a: Measured, b: Measured) -> Pairing:
-    """Seeds of two runs: paired where both runs have them and one seed means one start, else all against all."""
-    same_network = a.group.folder.spec.arch == b.group.folder.spec.arch
-    if not same_network:
-        note = f"{a.group.label} and {b.group.label} are different networks: one seed does not mean one start"
-        return Pairing(a.seeds, b.seeds, False, (note,))
+    """Seeds of two runs: paired where both runs have them, whatever their networks, else all against all."""
     common = [seed for seed in a.seeds if seed in b.seeds]
     if len(common) >= 2 or a.seeds == b.seeds:
         left = len({*a.seeds, *b.seeds}) - len(common)
@@ -268,8 +266,9 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     for name, one_way in (("a_to_b", forward), ("b_to_a", backward)):
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
-    shared = defined and pairing.paired
-    apart = unknown if pairing.paired else NO_SHARED_START
+    one_start = a.group.folder.spec.arch == b.group.folder.spec.arch
+    shared = defined and pairing.paired and one_start
+    apart = NO_SHARED_START if not pairing.paired else unknown if one_start else OTHER_NETWORKS
     put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes)
     facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
