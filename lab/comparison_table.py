@@ -198,10 +198,12 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
         left = len({*a.seeds, *b.seeds}) - len(common)
         notes = (f"only the {len(common)} seeds that both runs have are compared",) * bool(left)
         return Pairing(common, common, True, notes)
-    # A single shared seed is no paired design, and its two networks must not count as strangers.
-    rest = [seed for seed in b.seeds if seed not in common]
-    notes = tuple(f"seed {seed} of {b.group.label} is left out: {a.group.label} has it too" for seed in common)
-    return Pairing(a.seeds, rest, False, notes)
+    # A single shared seed is no paired design, and its two networks must not count as strangers: one of them goes, that
+    # of the run with more seeds.
+    more, other = (a, b) if len(a.seeds) > len(b.seeds) else (b, a)
+    rest = [seed for seed in more.seeds if seed not in common]
+    notes = tuple(f"seed {seed} of {more.group.label} is left out: {other.group.label} has it too" for seed in common)
+    return Pairing(rest, b.seeds, False, notes) if more is a else Pairing(a.seeds, rest, False, notes)
 
 
 def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, null, plan) -> dict[str, Any]:

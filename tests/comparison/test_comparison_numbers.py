@@ -147,6 +147,16 @@ def test_a_single_common_seed_is_left_out(signals):
     assert row["between"] == pytest.approx(np.mean(strangers), rel=1e-9)
 
 
+def test_a_run_of_one_seed_is_compared_with_all_others_of_the_longer_run(signals):
+    alone = group("bp", signals[0], 1.0, seeds=(2,), stream=1)
+    many = group("fa", signals[0], 1.0)
+    expected = np.mean([cka(x, alone.trained["dense1"][2]) for s, x in many.trained["dense1"].items() if s != 2])
+    for pair in ((many, alone), (alone, many)):
+        (row,), _ = rows_of(pair)
+        assert row["between"] == pytest.approx(expected, rel=1e-9)
+        assert "seed 2 of fa is left out: bp has it too" in row["notes"]
+
+
 def test_one_seed_each_says_why_nothing_is_defined(signals):
     groups = [group("fa", signals[0], 1.0, seeds=(0,)), group("bp", signals[0], 1.0, seeds=(0,), stream=1)]
     (row,), _ = rows_of(groups)
