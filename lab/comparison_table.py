@@ -256,11 +256,11 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         put(
             row,
             f"ceiling_{side}",
-            NO_VALUE if not np.isfinite(W).all() else within_interval(W) if len(W) > 1 else ONE_SEED,
+            NO_VALUE if not all_known(W, True) else within_interval(W) if len(W) > 1 else ONE_SEED,
             notes,
         )
         put(row, f"untrained_{side}", mean_interval([m.untrained[i] for i in rows]), notes)
-    defined = bool(S.size) and all(np.isfinite(M).all() for M in (S, A, B))
+    defined = bool(S.size) and all_known(S, pairing.paired) and all_known(A, True) and all_known(B, True)
     several = defined and (min(len(A), len(B)) > 1)
     unknown = ONE_SEED if not S.size or defined else NO_VALUE
     between = defined and (len(A) > 1 if pairing.paired else True)
@@ -269,8 +269,9 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
     one_start = a.group.folder.spec.arch == b.group.folder.spec.arch
-    shared = defined and pairing.paired and one_start
-    apart = NO_SHARED_START if not pairing.paired else unknown if one_start else OTHER_NETWORKS
+    shared = defined and pairing.paired and one_start and np.isfinite(np.diag(S)).all()
+    lost = NO_VALUE if defined else unknown
+    apart = NO_SHARED_START if not pairing.paired else lost if one_start else OTHER_NETWORKS
     put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes)
     facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
@@ -291,6 +292,11 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         row[f"{name}_draws"] = 0 if found is None else found.permutations
     row["notes"] = notes
     return row
+
+
+def all_known(values: np.ndarray, paired: bool) -> bool:
+    """Whether all values are there that enter a mean: where seeds are paired, those on the diagonal do not."""
+    return bool(np.isfinite(values[~np.eye(len(values), dtype=bool)] if paired else values).all())
 
 
 def _label_test(A, B, S, info: ProbeInfo):

@@ -8,7 +8,7 @@ import pytest
 
 from lab.comparison import labels_of, order_cautions
 from lab.comparison_layers import common_layers, compare_layer
-from lab.comparison_table import Group, Plan
+from lab.comparison_table import Group, Measured, Plan, tabulate
 from lab.errors import LabError, UsageError
 from probes import PROBES, compare
 from probes.feature_maps import with_maps
@@ -145,6 +145,19 @@ def test_a_single_common_seed_is_left_out(signals):
     assert (row["paired"], row["seeds_a"], row["seeds_b"]) == (False, 4, 3)
     strangers = [cka(x, y) for x in A.values() for t, y in B.items() if t != 3]
     assert row["between"] == pytest.approx(np.mean(strangers), rel=1e-9)
+
+
+def test_a_value_of_one_seed_that_does_not_exist_takes_no_other_with_it(signals):
+    """Networks of one seed, and a network and itself, enter neither the mean between nor the ceilings."""
+    groups = [group(name, signals[0], 1.0) for name in ("fa", "bp")]
+    measured = [Measured(g, list(SEEDS), {}, [0.5] * len(SEEDS)) for g in groups]
+    values = np.full((8, 8), 0.25)
+    values[np.arange(8) % 4 == np.arange(8)[:, None] % 4] = np.nan
+    info, plan = PROBES["linear-cka"]().info, Plan(("linear-cka",), stimuli=N)
+    (row,), _ = tabulate(info, "dense1", measured, values, plan, lambda *asked: None, lambda i, j: [])
+    assert (row["between"], row["ceiling_a"], row["ceiling_b"], row["rule_effect"]) == (0.25, 0.25, 0.25, 0.0)
+    assert np.isnan(row["same_start"])
+    assert "same start undefined: some pairs of networks have no value" in row["notes"]
 
 
 def test_a_run_of_one_seed_is_compared_with_all_others_of_the_longer_run(signals):
