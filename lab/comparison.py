@@ -109,7 +109,7 @@ def compare_runs(
         require_nulls(probes)
     place = store.root / "comparisons" / key
     labels = labels_of(folders)
-    for caution in cautions(folders, labels):
+    for caution in (*cautions(folders, labels), *order_cautions(folders, labels)):
         say(caution)
     for folder, label in zip(folders, labels, strict=True):
         for warning in warnings_of(folder, store):
@@ -227,6 +227,24 @@ def cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
         told = "; ".join(f"{', '.join(names)}: {act}" for act, names in acts.items())
         found.append(f"caution: the nonlinearities differ ({told}). Train bp with each of them as well")
     return found
+
+
+def order_cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
+    """Whether networks of one run share a data order that those of another do not: they are then more alike within a
+    run than between, whatever their rules."""
+    kinds: dict[str, list[str]] = {}
+    for folder, label in zip(folders, labels, strict=True):
+        spec = folder.spec
+        if spec.epochs:
+            own = tuple(spec.order_seeds) == tuple(spec.seeds)
+            kinds.setdefault("one of its own for each seed" if own else f"{spec.order_seeds[0]}", []).append(label)
+    if len(kinds) < 2:
+        return []
+    told = "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items())
+    return [
+        f"caution: the data orders differ ({told}), so a rule effect is one of the order as well. Train all with one "
+        "--order-seed, or all without, or split them with `lab variance`"
+    ]
 
 
 def act_of(arch: str) -> str:

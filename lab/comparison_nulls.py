@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -11,7 +12,7 @@ from lab.comparison_table import Pairing
 from lab.errors import UsageError
 from probes import PairProbe, Undefined
 from probes.all_pairs import Shelf
-from probes.moments import Moments, Sums, moments, sums
+from probes.moments import Sums, moments, sums
 from probes.nulls import NullResult, closed_form_null, group_nulls, null_result, orders
 
 Part = tuple[int, tuple[int, ...]]
@@ -32,15 +33,16 @@ class Nulls:
     A test is of one statistic in the order as it is and in K others, over the same pairs of networks each time: what
     differs from pair to pair, such as how well a network separates the classes, is then in all K + 1 numbers alike.
     Which pairs: paired networks of one seed share their start and, through it, class means that a within-class
-    permutation keeps; they must not meet. Their seeds are dealt into two halves, and networks of opposite halves meet;
-    unpaired networks all meet. For probes that are inner products that takes one mean matrix per group and half. The
-    others, and all at many rows, take each network with that of the next seed. Such a part of the compared pairs has
+    permutation keeps; they must not meet. Their seeds are dealt into two halves, and those of the first half of one
+    rule meet those of the other half of the other. Not the other way round as well: where networks of one seed are
+    alike, the two crossings are nearly one number in the order as it is and two after a permutation, whose mean then
+    spreads too little. Unpaired networks all meet. For probes that are inner products that takes one mean matrix per
+    part of a group; the others, and all at many rows, take each network once. Such a part of the compared pairs has
     another mean than all of them, so the null is moved by the difference, which leaves p what it is. Rows of one
     stimulus move together.
 
     The global null of such means is known in closed form where their matrices are symmetric and every row is a
-    stimulus; the two crossings of halves then enter with the mean of their means and the wider of their spreads, which
-    their average cannot exceed.
+    stimulus.
 
     Args:
         places: of each group, seed -> place of its prepared representation on the shelf.
@@ -64,7 +66,7 @@ class Nulls:
         first = shelf[0] if len(shelf) else None
         self._n, self._together = (first.n, first.together) if first else (0, 1)
         self._by_matrix = probe.matrix is not None and self._n <= ROWS
-        self._met = {pair: _crossings(*pair, pairing) for pair, pairing in pairings.items()}
+        self._met = {pair: meeting for pair, pairing in pairings.items() if (meeting := _meeting(*pair, pairing))}
         self._known: dict[tuple[str, int, int], np.ndarray] = {}
         self._sums: dict[Part, Sums] = {}
         self._means: dict[Part, np.ndarray] = {}
@@ -77,8 +79,10 @@ class Nulls:
             return None
         best = info.range[1] if info.direction == "similarity" else info.range[0]
         closed_form = kind == "global" and self._by_matrix and self.probe.symmetric_matrix and self._together == 1
-        if closed_form and self._met[i, j]:
-            closed = closed_form_null(observed, self._moments(i, j, observed), best=best)
+        if closed_form and (i, j) in self._met:
+            found = moments(*(self._sums_of(part) for part in self._met[i, j]))
+            moved = replace(found, mean=found.mean + observed - self._as_it_is(i, j))
+            closed = closed_form_null(observed, moved, best=best)
             if closed is not None:
                 return closed
         values = self.statistics(i, j, kind)
@@ -91,7 +95,9 @@ class Nulls:
         """The statistic of groups i and j in the order as it is, then in K orders that are the same for all groups;
         nan where there is none."""
         if (kind, i, j) not in self._known:
-            if not self._by_matrix:
+            if (i, j) not in self._met:
+                self._known[kind, i, j] = np.full(self.permutations + 1, np.nan)
+            elif not self._by_matrix:
                 self._known[kind, i, j] = self._one_by_one(kind, i, j)
             else:
                 whole = self._bytes(len(_parts(self._met.values()))) <= self.memory
@@ -124,37 +130,27 @@ class Nulls:
 
     def _as_it_is(self, i: int, j: int) -> float:
         """The statistic in the order of the stimuli as it is."""
-        return float(np.mean([np.vdot(*self._mean_matrices(parts)) for parts in self._met[i, j]]))
+        return float(np.vdot(*self._mean_matrices(self._met[i, j])))
 
-    def _moments(self, i: int, j: int, observed: float) -> Moments:
-        """Those of the global null, moved to the observed mean."""
-        for part in _parts([self._met[i, j]]):
-            if part not in self._sums:
-                self._sums[part] = sums(self._mean_matrices([part])[0])
-        met = [moments(self._sums[a], self._sums[b]) for a, b in self._met[i, j]]
-        widest = max(met, key=lambda found: found.sd)
-        mean = np.mean([found.mean for found in met]) + observed - self._as_it_is(i, j)
-        return Moments(float(mean), widest.sd, widest.skewness)
+    def _sums_of(self, part: Part) -> Sums:
+        if part not in self._sums:
+            self._sums[part] = sums(self._mean_matrices([part])[0])
+        return self._sums[part]
 
     def _draw(self, kind: str, pairs: Iterable[tuple[int, int]]) -> None:
         """The statistics of all of these pairs of groups, from their mean matrices."""
         parts = _parts(self._met[pair] for pair in pairs)
         place = {part: at for at, part in enumerate(parts)}
         asked = {"kind": kind, "labels": self.labels, "permutations": self.permutations, "together": self._together}
-        drawn = group_nulls(self._mean_matrices(parts), **asked) if parts else None
+        drawn = group_nulls(self._mean_matrices(parts), **asked)
         for i, j in pairs:
-            values = np.full(self.permutations + 1, np.nan)
-            if self._met[i, j]:
-                values[0] = self._as_it_is(i, j)
-                values[1:] = np.mean([drawn[:, place[a], place[b]] for a, b in self._met[i, j]], axis=0)
-            self._known[kind, i, j] = values
+            a, b = self._met[i, j]
+            self._known[kind, i, j] = np.array([self._as_it_is(i, j), *drawn[:, place[a], place[b]]])
 
     def _one_by_one(self, kind: str, i: int, j: int) -> np.ndarray:
         """The statistics from the prepared representations: a value per order and pair of networks, both ways where
         that matters."""
-        probe, met = self.probe, _next_ones(self.pairings[i, j])
-        if not met:
-            return np.full(self.permutations + 1, np.nan)
+        probe, met = self.probe, _each_once(*(seeds for _, seeds in self._met[i, j]))
         n = self._n // self._together
         asked = [np.arange(n), *orders(n, kind, self.labels, self.permutations, seed=0)]
         found = np.empty((len(met), len(asked)))
@@ -169,26 +165,20 @@ class Nulls:
         return found.mean(axis=0)
 
 
-def _crossings(i: int, j: int, pairing: Pairing) -> list[tuple[Part, Part]]:
-    """Which mean matrices of two groups meet."""
-    if not pairing.paired:
-        return [((i, tuple(pairing.a)), (j, tuple(pairing.b)))] if pairing.a and pairing.b else []
-    one, other = tuple(pairing.a[::2]), tuple(pairing.a[1::2])
-    return [((i, one), (j, other)), ((i, other), (j, one))] if other else []
+def _meeting(i: int, j: int, pairing: Pairing) -> tuple[Part, Part] | None:
+    """Which networks of two groups meet; None where there are none that may."""
+    a, b = (pairing.a[::2], pairing.a[1::2]) if pairing.paired else (pairing.a, pairing.b)
+    return ((i, tuple(a)), (j, tuple(b))) if a and b else None
 
 
-def _next_ones(pairing: Pairing) -> list[tuple[int, int]]:
-    """Which networks of two groups meet where each is permuted by itself: every one, and as few pairs as can be."""
-    a, b = pairing.a, pairing.b
-    if pairing.paired:
-        return list(zip(a, a[1:] + a[:1], strict=True)) if len(a) > 1 else []
-    longest = max(len(a), len(b)) if a and b else 0
-    return [(s, t) for s, t, _ in zip(cycle(a), cycle(b), range(longest), strict=False)]
+def _each_once(a: Sequence[int], b: Sequence[int]) -> list[tuple[int, int]]:
+    """The fewest pairs of these seeds in which each occurs."""
+    return [(s, t) for s, t, _ in zip(cycle(a), cycle(b), range(max(len(a), len(b))), strict=False)]
 
 
-def _parts(met: Iterable[list[tuple[Part, Part]]]) -> list[Part]:
+def _parts(met: Iterable[tuple[Part, Part]]) -> list[Part]:
     """All that meet, each once."""
-    return list(dict.fromkeys(part for crossings in met for pair in crossings for part in pair))
+    return list(dict.fromkeys(part for pair in met for part in pair))
 
 
 def null_sources(rows) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lab.comparison_layers import Representations, prepared_at, remarks_on, values_between
 from lab.comparison_nulls import Nulls
-from lab.comparison_table import Group, Parts, Plan, network_pairs, noted, pair_up, pairs_within, row_of
+from lab.comparison_table import Group, Parts, Plan, all_known, network_pairs, noted, pair_up, pairs_within, row_of
 from lab.errors import UsageError
 from probes import PairProbe, Undefined
 from probes.intervals import Interval, grouped_jackknife, jackknife, mean_between
@@ -114,7 +114,7 @@ class _Between:
     def mean(self, rows: list[int] | None = None, columns: list[int] | None = None) -> float:
         """Over all seeds, or over those in these rows and columns; nan where it does not exist."""
         S = self.S if rows is None else self.S[np.ix_(rows, columns)]
-        if not S.size or not np.isfinite(S).all():
+        if not S.size or not all_known(S, self.paired):
             return np.nan
         found = mean_between(S, "exclude" if self.paired else "include")
         return np.nan if isinstance(found, Undefined) else found

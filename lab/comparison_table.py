@@ -28,6 +28,7 @@ LOSS_GAP = 0.1
 
 NO_VALUE = Undefined("some pairs of networks have no value")
 NO_SHARED_START = Undefined("no two of these networks share a start")
+OTHER_NETWORKS = Undefined("one seed does not mean one start for networks of two architectures")
 
 FEWEST = 3
 """Seeds per rule below which there is neither an interval nor a test over seeds."""
@@ -180,7 +181,8 @@ def _pair(info, layer, kind, rule_a, seed_a, rule_b, seed_b, value) -> dict[str,
 class Pairing:
     """Which seeds of two runs are compared, and whether they are paired.
 
-    paired: both networks of a seed started from the same weights and saw the same batches. notes: what was left out.
+    paired: by seed, so that no two networks of one seed are compared: they share all that is drawn from it, which is
+    their data order and, in every layer of one shape, their initial weights. notes: what was left out.
     """
 
     a: list[int]
@@ -190,20 +192,18 @@ class Pairing:
 
 
 def pair_up(a: Measured, b: Measured) -> Pairing:
-    """Seeds of two runs: paired where both runs have them and one seed means one start, else all against all."""
-    same_network = a.group.folder.spec.arch == b.group.folder.spec.arch
-    if not same_network:
-        note = f"{a.group.label} and {b.group.label} are different networks: one seed does not mean one start"
-        return Pairing(a.seeds, b.seeds, False, (note,))
+    """Seeds of two runs: paired where both runs have them, whatever their networks, else all against all."""
     common = [seed for seed in a.seeds if seed in b.seeds]
     if len(common) >= 2 or a.seeds == b.seeds:
         left = len({*a.seeds, *b.seeds}) - len(common)
         notes = (f"only the {len(common)} seeds that both runs have are compared",) * bool(left)
         return Pairing(common, common, True, notes)
-    # A single shared seed is no paired design, and its two networks must not count as strangers.
-    rest = [seed for seed in b.seeds if seed not in common]
-    notes = tuple(f"seed {seed} of {b.group.label} is left out: {a.group.label} has it too" for seed in common)
-    return Pairing(a.seeds, rest, False, notes)
+    # A single shared seed is no paired design, and its two networks must not count as strangers: one of them goes, that
+    # of the run with more seeds.
+    more, other = (a, b) if len(a.seeds) > len(b.seeds) else (b, a)
+    rest = [seed for seed in more.seeds if seed not in common]
+    notes = tuple(f"seed {seed} of {more.group.label} is left out: {other.group.label} has it too" for seed in common)
+    return Pairing(rest, b.seeds, False, notes) if more is a else Pairing(a.seeds, rest, False, notes)
 
 
 def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, null, plan) -> dict[str, Any]:
@@ -256,11 +256,11 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         put(
             row,
             f"ceiling_{side}",
-            NO_VALUE if not np.isfinite(W).all() else within_interval(W) if len(W) > 1 else ONE_SEED,
+            NO_VALUE if not all_known(W, True) else within_interval(W) if len(W) > 1 else ONE_SEED,
             notes,
         )
         put(row, f"untrained_{side}", mean_interval([m.untrained[i] for i in rows]), notes)
-    defined = bool(S.size) and all(np.isfinite(M).all() for M in (S, A, B))
+    defined = bool(S.size) and all_known(S, pairing.paired) and all_known(A, True) and all_known(B, True)
     several = defined and (min(len(A), len(B)) > 1)
     unknown = ONE_SEED if not S.size or defined else NO_VALUE
     between = defined and (len(A) > 1 if pairing.paired else True)
@@ -268,8 +268,10 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     for name, one_way in (("a_to_b", forward), ("b_to_a", backward)):
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
-    shared = defined and pairing.paired
-    apart = unknown if pairing.paired else NO_SHARED_START
+    one_start = a.group.folder.spec.arch == b.group.folder.spec.arch
+    shared = defined and pairing.paired and one_start and np.isfinite(np.diag(S)).all()
+    lost = NO_VALUE if defined else unknown
+    apart = NO_SHARED_START if not pairing.paired else lost if one_start else OTHER_NETWORKS
     put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes)
     facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
@@ -290,6 +292,11 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         row[f"{name}_draws"] = 0 if found is None else found.permutations
     row["notes"] = notes
     return row
+
+
+def all_known(values: np.ndarray, paired: bool) -> bool:
+    """Whether all values are there that enter a mean: where seeds are paired, those on the diagonal do not."""
+    return bool(np.isfinite(values[~np.eye(len(values), dtype=bool)] if paired else values).all())
 
 
 def _label_test(A, B, S, info: ProbeInfo):

@@ -15,7 +15,7 @@ import numpy as np
 
 from lab.cells import WHOLE
 from lab.comparison import cautions as differing
-from lab.comparison import discoveries, labels_of
+from lab.comparison import discoveries, labels_of, order_cautions
 from lab.comparison_layers import remarks_on
 from lab.comparison_networks import compare_networks
 from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
@@ -98,7 +98,7 @@ def dynamics_of(
         raise UsageError("a run is named twice; a run beside itself is the same-rule ceiling of every row")
     probes, sources, plan, about, key = asked(folders, plan, comparing_probe)
     labels = labels_of(folders)
-    for caution in differing(folders, labels):
+    for caution in (*differing(folders, labels), *order_cautions(folders, labels)):
         say(caution)
     layers = plan.layers if any(map(by_layer, probes)) else ()
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)

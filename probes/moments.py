@@ -24,6 +24,9 @@ from probes.probe import ProbeError
 Partition = tuple[tuple[int, ...], ...]
 Graph = tuple[tuple[int, int], ...]
 
+# A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
+TIE = 1e-10
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -100,8 +103,8 @@ class Moments:
         """
         from scipy.stats import pearson3
 
-        if self.sd == 0:
-            return np.where(np.asarray(value) > self.mean, 0.0, 1.0)[()]
+        if self.sd == 0:  # a value that is more by rounding alone is a tie
+            return np.where(np.asarray(value) > self.mean + TIE * max(1.0, abs(self.mean)), 0.0, 1.0)[()]
         return pearson3.sf((np.asarray(value) - self.mean) / self.sd, self.skewness)[()]
 
     def quantile(self, level: float) -> float:

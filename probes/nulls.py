@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from probes.features import class_labels
-from probes.moments import Moments, moments, sums
+from probes.moments import TIE, Moments, moments, sums
 from probes.probe import PairProbe, Prepared, ProbeError, Undefined, one_of, positive_integer
 
 KINDS = ("global", "within-class")
@@ -30,9 +30,6 @@ SKEWED = 1.5
 # Nor do they say anything about the far tail: a smaller p is given as this one.
 SMALLEST_P = 1e-6
 COUNTABLE = 10  # stimuli; of fewer there are not even 1e6 orders
-
-# A permutation that leaves the value alone in exact arithmetic must count as a tie, not as less extreme.
-TIE = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,8 @@ def null_result(
     sign = 1.0 if direction == "similarity" else -1.0
     s, null, s_max = sign * observed, sign * values, sign * best
     K = len(null)
-    slack = TIE * max(1.0, abs(s))
+    # Relative to the values themselves: a distance may have any unit.
+    slack = TIE * max(abs(s), float(np.abs(null).max()), abs(best) if math.isfinite(best) else 0.0)
     p = (1 + int((null >= s - slack).sum())) / (K + 1)
     rank = math.ceil((1 - alpha) * (K + 1) - 1e-9)
     tau = float(np.sort(np.append(null, s))[rank - 1])

@@ -43,8 +43,9 @@ def _signed(direction: str) -> float:
     return 1.0 if direction == "similarity" else -1.0
 
 
-def _finish(observed: float, null: np.ndarray, exact: bool, floor: float, method: str) -> SeedTest:
-    slack = TIE * max(1.0, abs(observed), float(np.abs(null).max()))
+def _finish(observed: float, null: np.ndarray, largest: float, exact: bool, floor: float, method: str) -> SeedTest:
+    # `largest` of the values between networks, whatever their unit: their differences are rounded as they are.
+    slack = TIE * largest
     extreme = int((null >= observed - slack).sum())
     p = extreme / len(null) if exact else (1 + extreme) / (len(null) + 1)
     return SeedTest(observed, p, floor, len(null), exact, method)
@@ -108,7 +109,7 @@ def seed_label_test(
     mirrored = 2 if 2 * m == M else 1
     floor = mirrored / splits if exact else 1 / (samples + 1)
     method = f"{'all' if exact else 'random'} divisions of {M} networks into {m} and {M - m}"
-    return _finish(observed, contrasts(assignment), exact, floor, method)
+    return _finish(observed, contrasts(assignment), float(np.abs(S).max()), exact, floor, method)
 
 
 def paired_swap_test(
@@ -143,7 +144,8 @@ def paired_swap_test(
     if m < 2:
         raise ProbeError("one seed has no pair of different seeds; train more seeds.")
     Q = sign * ((aa + aa.T + bb + bb.T) / 4 - (ab + ab.T) / 2)
-    Q[np.eye(m, dtype=bool)] = 0.0
+    apart = ~np.eye(m, dtype=bool)
+    Q[~apart] = 0.0
     if not np.isfinite(Q).all():
         raise ProbeError("some pairs are undefined; leave those seeds out (and count them) first.")
     patterns = 2 ** (m - 1)
@@ -158,4 +160,5 @@ def paired_swap_test(
     observed = float(Q.sum() / (m * (m - 1)))
     floor = 1 / patterns if exact else 1 / (samples + 1)
     method = f"{'all' if exact else 'random'} swaps of rule labels within {m} seeds"
-    return _finish(observed, null, exact, floor, method)
+    largest = max(float(np.abs(values[apart]).max()) for values in (aa, bb, ab))
+    return _finish(observed, null, largest, exact, floor, method)

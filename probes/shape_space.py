@@ -95,7 +95,7 @@ def _majorised(Z: np.ndarray, D: np.ndarray) -> np.ndarray:
 def _principal(Z: np.ndarray) -> np.ndarray:
     """Centred, along its own principal axes, each turned so that its largest coordinate is positive."""
     Z = Z - Z.mean(axis=0)
-    Z = Z @ np.linalg.svd(Z, full_matrices=False)[2].T
+    Z = Z @ np.linalg.svd(Z, full_matrices=len(Z) < Z.shape[1])[2].T
     return Z * np.where(Z[np.abs(Z).argmax(axis=0), np.arange(Z.shape[1])] < 0, -1.0, 1.0)
 
 

@@ -48,15 +48,15 @@ def results(made, observed=0.3):
 
 def test_a_pair_of_groups_at_a_time_gives_what_all_at_once_give():
     probe = PROBES["debiased-cka"]()
-    four = 8 * N**2 * 8  # mean matrices of two groups, and as much again
-    little = nulls(probe, four)
+    five = 8 * N**2 * 5  # mean matrices of two groups, and what their closed form takes
+    little = nulls(probe, five)
     np.testing.assert_allclose(results(little), results(nulls(probe, WHOLE)), rtol=1e-12)
-    assert len(little._means) <= 4
+    assert len(little._means) <= 2
 
 
 def test_less_than_that_is_refused_with_what_to_do():
-    with pytest.raises(UsageError, match=r"take 0\.00041 GB; give --memory more, or compare on fewer --stimuli"):
-        results(nulls(PROBES["debiased-cka"](), 8 * N**2 * 7))
+    with pytest.raises(UsageError, match=r"take 0\.00026 GB; give --memory more, or compare on fewer --stimuli"):
+        results(nulls(PROBES["debiased-cka"](), 8 * N**2 * 4))
 
 
 def drawn(made):
@@ -160,11 +160,11 @@ def test_what_is_shared_inside_the_classes_is_found_all_the_same(measure):
 
 @pytest.mark.parametrize("rows", [N, N - 1])
 def test_the_null_is_of_these_pairs_and_moved_to_the_mean_over_all(rows, monkeypatch):
-    """By definition: of seeds 0 to 2 those in opposite halves, {0, 2} and {1}, meet; one by one each meets the next."""
+    """By definition: seeds 0 and 2 of one run meet seed 1 of the other."""
     monkeypatch.setattr(lab.comparison_nulls, "ROWS", rows)
     probe, observed = PROBES["linear-cka"](), 0.3
     prepared = [probe.prepare(x) for x in arrays()]
-    met = [(0, 1), (2, 1), (1, 0), (1, 2)] if rows == N else [(0, 1), (1, 2), (2, 0)]
+    met = [(0, 1), (2, 1)]
     made = nulls(probe, WHOLE)
     for kind in ("global", "within-class"):
         asked = [np.arange(N), *orders(N, kind, LABELS, 40, seed=0)]
@@ -176,6 +176,24 @@ def test_the_null_is_of_these_pairs_and_moved_to_the_mean_over_all(rows, monkeyp
     found = made.result(0, 1, "within-class", observed)
     assert found.p == (1 + sum(value >= values[0] for value in values[1:])) / 41
     assert found.mean == pytest.approx(np.mean(values[1:]) + observed - values[0], rel=1e-10)
+
+
+@pytest.mark.parametrize(("measure", "seeds"), [("debiased-cka", 2), ("debiased-cka", 3), ("angular-procrustes", 2)])
+def test_networks_of_one_seed_may_be_alike_and_unrelated_seeds_are_no_finding(measure, seeds):
+    """Two runs as they are before training: one network per seed under both rules, seeds independent. The second run
+    has each network once more, rotated, which neither measure sees. With 19 permutations p ≤ .05 has probability 1/20;
+    the bound is the 99.9 % point of Binomial(400, .05), and the mean of both crossings of two seeds called 11 %."""
+    probe, tests, hits, n = PROBES[measure](), 400, 0, 16
+    pairing = Pairing(list(range(seeds)), list(range(seeds)), True)
+    for i in range(tests):
+        rng = np.random.default_rng([i, seeds])
+        first = [probe.prepare(rng.standard_normal((n, 4))) for _ in range(seeds)]
+        places = [{s: s for s in range(seeds)}, {s: s + seeds for s in range(seeds)}]
+        made = Nulls(probe, Shelf([*first, *first], WHOLE), places, {(0, 1): pairing}, LABELS[:n], 19, WHOLE)
+        as_it_is, *drawn = made.statistics(0, 1, "global")
+        more = np.array(drawn) >= as_it_is if probe.info.direction == "similarity" else np.array(drawn) <= as_it_is
+        hits += not more.any()
+    assert hits <= binom.ppf(0.999, tests, 0.05)
 
 
 def test_unpaired_networks_all_meet():

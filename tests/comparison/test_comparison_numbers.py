@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lab.comparison import labels_of
+from lab.comparison import labels_of, order_cautions
 from lab.comparison_layers import common_layers, compare_layer
-from lab.comparison_table import Group, Plan
+from lab.comparison_table import Group, Measured, Plan, tabulate
 from lab.errors import LabError, UsageError
 from probes import PROBES, compare
 from probes.feature_maps import with_maps
@@ -125,12 +125,17 @@ def test_nulls_pair_no_networks_of_one_seed():
         assert abs(row["null_within"] - other) < 0.3 * abs(alike - other), measure
 
 
-def test_networks_of_two_architectures_are_not_paired_by_seed(signals):
-    a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 1.0, stream=1, arch="mlp(30)")
+def test_of_two_architectures_no_networks_of_one_seed_are_compared(signals):
+    """A start is drawn by seed and shape: that of `mlp(20,act=tanh)` is that of `mlp(20)` up to its scale. Counted as
+    strangers, networks of one seed would make two rules without an effect more alike than networks of one rule."""
+    a, b = (group(rule, signals[0], 0.0, arch=arch) for rule, arch in (("fa", "mlp(20,act=tanh)"), ("bp", "mlp(20)")))
     (row,), _ = rows_of([a, b])
-    assert not row["paired"]
+    A, B = (g.trained["dense1"] for g in (a, b))
+    assert row["between"] == pytest.approx(np.mean([cka(A[s], B[t]) for s in SEEDS for t in SEEDS if s != t]), rel=1e-9)
+    assert row["rule_effect"] == pytest.approx(0.0, abs=1e-12)
+    assert (row["paired"], row["rule_effect_p"]) == (True, 1.0)
     assert np.isnan(row["same_start"])
-    assert "different networks" in row["notes"]
+    assert "one seed does not mean one start" in row["notes"]
 
 
 def test_a_single_common_seed_is_left_out(signals):
@@ -140,6 +145,29 @@ def test_a_single_common_seed_is_left_out(signals):
     assert (row["paired"], row["seeds_a"], row["seeds_b"]) == (False, 4, 3)
     strangers = [cka(x, y) for x in A.values() for t, y in B.items() if t != 3]
     assert row["between"] == pytest.approx(np.mean(strangers), rel=1e-9)
+
+
+def test_a_value_of_one_seed_that_does_not_exist_takes_no_other_with_it(signals):
+    """Networks of one seed, and a network and itself, enter neither the mean between nor the ceilings."""
+    groups = [group(name, signals[0], 1.0) for name in ("fa", "bp")]
+    measured = [Measured(g, list(SEEDS), {}, [0.5] * len(SEEDS)) for g in groups]
+    values = np.full((8, 8), 0.25)
+    values[np.arange(8) % 4 == np.arange(8)[:, None] % 4] = np.nan
+    info, plan = PROBES["linear-cka"]().info, Plan(("linear-cka",), stimuli=N)
+    (row,), _ = tabulate(info, "dense1", measured, values, plan, lambda *asked: None, lambda i, j: [])
+    assert (row["between"], row["ceiling_a"], row["ceiling_b"], row["rule_effect"]) == (0.25, 0.25, 0.25, 0.0)
+    assert np.isnan(row["same_start"])
+    assert "same start undefined: some pairs of networks have no value" in row["notes"]
+
+
+def test_a_run_of_one_seed_is_compared_with_all_others_of_the_longer_run(signals):
+    alone = group("bp", signals[0], 1.0, seeds=(2,), stream=1)
+    many = group("fa", signals[0], 1.0)
+    expected = np.mean([cka(x, alone.trained["dense1"][2]) for s, x in many.trained["dense1"].items() if s != 2])
+    for pair in ((many, alone), (alone, many)):
+        (row,), _ = rows_of(pair)
+        assert row["between"] == pytest.approx(expected, rel=1e-9)
+        assert "seed 2 of fa is left out: bp has it too" in row["notes"]
 
 
 def test_one_seed_each_says_why_nothing_is_defined(signals):
@@ -212,6 +240,20 @@ def test_labels_name_what_differs():
 
     runs = [run("fa(scale=1.0)", 5, "adam"), run("bp()", 5, "adam"), run("bp()", 5, "sgd"), run("bp()", 0, "adam")]
     assert labels_of(runs) == ["fa", "bp [optimizer=adam]", "bp [optimizer=sgd]", "untrained"]
+
+
+def test_runs_whose_networks_share_a_data_order_beside_others_that_do_not_are_told():
+    """Where orders matter, networks of one order are more alike than those of two, under one rule too."""
+
+    def run(orders, epochs=1):
+        return SimpleNamespace(spec=SimpleNamespace(seeds=(0, 1, 2), order_seeds=orders, epochs=epochs))
+
+    own, seven, eight, untrained = run((0, 1, 2)), run((7, 7, 7)), run((8, 8, 8)), run((0, 1, 2), epochs=0)
+    for alike in ([own, own], [seven, seven], [seven, untrained]):
+        assert order_cautions(alike, ["bp", "fa"]) == []
+    for other in ([own, seven], [seven, eight]):
+        (said,) = order_cautions(other, ["bp", "fa"])
+        assert "the data orders differ (bp: " in said
 
 
 def with_maps_of(groups, shape):

@@ -283,6 +283,18 @@ def test_swap_test_reaches_its_floor_when_rules_are_far_apart(m, floor):
     assert paired_swap_test(-aa, -bb, -ab, direction="distance").p == floor
 
 
+@pytest.mark.parametrize("unit", [1e-150, 1e-13, 1e9])
+def test_tests_over_seeds_do_not_depend_on_the_unit_of_a_distance(unit):
+    """Two rules far apart reach the floor; where all distances are one number every arrangement is a tie."""
+    aa, bb, ab, S = three_blocks(np.random.default_rng(0), 6, effect=100.0)
+    asked, groups = {"direction": "distance"}, [0] * 6 + [1] * 6
+    assert paired_swap_test(*(-unit * part for part in (aa, bb, ab)), **asked).p == 1 / 32
+    assert seed_label_test(-unit * S, groups, **asked).p == 2 / 924
+    same = np.full((12, 12), unit / 3)
+    assert paired_swap_test(*[same[:6, :6]] * 3, **asked).p == 1.0
+    assert seed_label_test(same, groups, **asked).p == 1.0
+
+
 def test_swap_test_keeps_its_level_although_networks_of_one_seed_are_alike():
     """m = 5, no rule effect: p ≤ 1/16 and p ≤ 1/8 happen at most that often. Bands: 99.9 % of Binomial(600, p)."""
     from scipy.stats import binom

@@ -206,6 +206,22 @@ def test_no_closed_form_for_distances_asymmetric_matrices_or_nulls_ruled_by_outl
     assert isinstance(null_test(probe, probe.prepare(X), probe.prepare(np.ones((40, 2)))), Undefined)
 
 
+def test_stimuli_that_are_all_equally_far_apart_are_alike_in_any_order():
+    """Of X with orthonormal rows linear CKA is tr K_y / (√(n−1) |K_y|) in every order of the stimuli, so p is 1."""
+    probe = PROBES["linear-cka"]()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y = np.linalg.qr(rng.standard_normal((40, 40)))[0], rng.standard_normal((40, 6))
+        assert null_test(probe, probe.prepare(x), probe.prepare(y)).p == 1.0
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-12, 1e12])
+def test_the_unit_of_a_distance_does_not_matter(unit):
+    null = np.linspace(0.5, 1, 99)
+    r = null_result("global", 0.1 * unit, null * unit, direction="distance", best=0.0)
+    assert (r.p, r.calibrated) == (1 / 100, pytest.approx(1 - 0.1 / r.threshold * unit))
+
+
 def test_closed_form_makes_no_claim_about_the_far_tail():
     probe = PROBES["rsa"]()
     px = probe.prepare(skewed(1))

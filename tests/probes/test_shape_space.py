@@ -89,3 +89,10 @@ def test_paths_need_an_increasing_clock():
     with pytest.raises(ProbeError, match="increasing"):
         path(np.zeros((3, 3)), [0, 5, 5])
     assert path(np.zeros((2, 2)), [0, 1]).tortuosity is None
+
+
+def test_a_map_has_the_dimensions_asked_for_however_few_networks_there_are():
+    found = shape_map(np.ones((3, 3)), dimensions=5)
+    assert found.points.shape == (3, 5)
+    apart = np.linalg.norm(found.points[:, None] - found.points[None], axis=-1)
+    np.testing.assert_allclose(apart, 1 - np.eye(3), atol=1e-12)
