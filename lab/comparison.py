@@ -19,7 +19,6 @@ from lab.callstring import parse
 from lab.capture import (
     Stimuli,
     dataset_of,
-    layer_shapes,
     matched_steps,
     mean_accuracy,
     mean_metric,
@@ -40,7 +39,6 @@ from lab.measures import by_layer, comparing_probe, settled
 from lab.summary import rule_name
 from lab.tables import asked, once, read_tables, write_tables
 from probes.all_pairs import MEMORY
-from probes.feature_maps import positions_of
 from probes.probe import FunctionalProbe, PairProbe
 from probes.subject import Task
 from runs import RunFolder, Store
@@ -128,7 +126,7 @@ def compare_runs(
         say(f"reading {label} at step {step}")
         groups.append(read_group(folder, label, step, seen, dataset, functional))
     layers = common_layers(groups, plan.layers) if not plan.search and any(map(by_layer, probes)) else []
-    probes = [settled(probe, with_maps(groups, layers or plan.layers)) for probe in probes]
+    probes = [settled(probe, shapes_at(groups, layers or plan.layers)) for probe in probes]
     task = Task(seen.y, np.asarray(as_float(seen.x)))
 
     def measure(probe: PairProbe | FunctionalProbe, layer: str):
@@ -163,8 +161,7 @@ def read_group(folder: RunFolder, label: str, step: int, seen: Stimuli, dataset:
     now = start if step == 0 else observe(folder, step, seen, dataset)
     accuracy, loss = mean_accuracy(folder, step), mean_metric(folder, step, "train_loss")
     networks = [subjects(folder, dataset, at, start) if functional else {} for at in (now, start)]
-    shapes = layer_shapes(folder, dataset)
-    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, shapes)
+    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, now.shapes)
 
 
 def places_of(probe: PairProbe | FunctionalProbe, layers: list[str], plan: Plan) -> list[str]:
@@ -174,11 +171,9 @@ def places_of(probe: PairProbe | FunctionalProbe, layers: list[str], plan: Plan)
     return layers if by_layer(probe) else [WHOLE]
 
 
-def with_maps(groups: list[Group], layers: Sequence[str] | None) -> bool:
-    """Whether any of these layers, or of all if none are named, answers at several positions of a stimulus."""
-    return any(
-        positions_of((1, *shape)) for g in groups for layer, shape in g.shapes.items() if layer in (layers or g.shapes)
-    )
+def shapes_at(groups: list[Group], layers: Sequence[str] | None) -> list[tuple[int, ...]]:
+    """Shapes of what these layers of all runs, or all layers if none are named, answer to one stimulus."""
+    return [shape for g in groups for layer, shape in g.shapes.items() if layer in (layers or g.shapes)]
 
 
 def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:

@@ -102,12 +102,11 @@ def describe_runs(
     seen = stimuli(dataset, plan.stimuli)
     chosen = [layers_of(folder, dataset, probes, plan.layers) for folder in folders]
     shapes = [layer_shapes(folder, dataset) for folder in folders]
-    looked_at = [its.get(layer, ()) for its, layers in zip(shapes, chosen, strict=True) for layer in layers]
-    with_maps = any(positions_of((1, *shape)) for shape in looked_at)
-    probes = [settled(probe, with_maps) for probe in probes]
+    looked_at = [its[layer] for its, layers in zip(shapes, chosen, strict=True) for layer in layers if layer in its]
+    probes = [settled(probe, looked_at) for probe in probes]
     rows: list[dict[str, Any]] = []
-    for folder, label, layers, its in zip(folders, labels, chosen, shapes, strict=True):
-        rows += describe_run(folder, label, probes, layers, its, plan, seen, dataset, say)
+    for folder, label, layers in zip(folders, labels, chosen, strict=True):
+        rows += describe_run(folder, label, probes, layers, plan, seen, dataset, say)
     if not rows:
         raise UsageError(f"--layer {', '.join(plan.layers or ())}: these measures have no value there; name another")
     # By measure and layer, so that what is to be seen side by side stands so; the sort keeps runs and steps in order.
@@ -152,7 +151,6 @@ class Snapshot:
     seen: Stimuli
     observed: Observed
     subjects: dict[int, Subject]
-    shapes: dict[str, tuple[int, ...]]
 
     def places(self, probe: SingleProbe | FunctionalProbe, layers: tuple[str, ...]) -> list[str]:
         """Where a probe is read, of what lies in these blocks; `WHOLE` where there is but one value, or none."""
@@ -179,7 +177,7 @@ class Snapshot:
         """
         if layer != self.net.hidden[-1] or own_forward(self.rule) is not None:
             return None
-        if positions_of((1, *self.shapes[layer])) and maps != "flatten":
+        if positions_of((1, *self.observed.shapes[layer])) and maps != "flatten":
             return None
         kernel = self.observed.stored[seed]["params"][self.net.blocks[-1].name]["kernel"]
         return np.asarray(kernel)[:, np.unique(self.seen.y)]
@@ -194,7 +192,7 @@ class Snapshot:
             "predictions": lambda: self.observed.scores[seed].argmax(axis=1),
             "readout": lambda: self.readout(layer, seed, probe.info.maps),
         }
-        h = shaped(self.observed.hidden[layer][seed], self.shapes[layer])
+        h = shaped(self.observed.hidden[layer][seed], self.observed.shapes[layer])
         return probe.value(h, *(given[name]() for name in probe.needs))
 
     def values(self, probe: SingleProbe | FunctionalProbe, layer: str) -> dict[int, Found]:
@@ -202,7 +200,7 @@ class Snapshot:
         return {seed: self.value(probe, layer, seed) for seed in self.observed.scores}
 
 
-def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
+def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
     """All rows of one run."""
     rule, net = reopen(folder, dataset)
     credit, stored = Credit(folder, dataset), list_checkpoints(folder, 0)
@@ -212,7 +210,7 @@ def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPl
     def snapshot(step: int) -> Snapshot:
         before = [earlier for earlier in stored if earlier < step][-1:] if functional else []
         networks = subjects(folder, dataset, seen_at(step), seen_at(0), *map(seen_at, before), credit=credit)
-        return Snapshot(rule, net, seen, seen_at(step), networks, shapes)
+        return Snapshot(rule, net, seen, seen_at(step), networks)
 
     first = snapshot(0)
     asked = [(probe, place) for probe in probes for place in first.places(probe, layers)]

@@ -104,7 +104,8 @@ def dynamics_of(
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
     with course_of(folders, labels, plan.stimuli, layers, functional, memory, say) as course:
         points = moments(folders, course.steps, plan.against)
-        probes = [settled(probe, course.with_maps) for probe in probes]
+        shapes = [its[layer] for its in course.shapes for layer in course.layers]
+        probes = [settled(probe, shapes) for probe in probes]
         everywhere = [
             (probe, source, layer)
             for probe, source in zip(probes, sources, strict=True)

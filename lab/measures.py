@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lab.callstring import Call, bind, parse, resolve
 from lab.errors import UsageError
 from lab.user_files import load_user_factory, users_own
 from probes import PROBES, PairProbe, ProbeError, ProbeInfo, SingleProbe
-from probes.feature_maps import with_maps
+from probes.feature_maps import positions_of, with_maps
 from probes.probe import FunctionalProbe
 
 Probe = PairProbe | SingleProbe | FunctionalProbe
@@ -75,12 +75,16 @@ def _with_maps(probe: Probe, maps: str | None) -> Probe:
     return with_maps(probe, maps)
 
 
-def settled(probe: Probe, with_positions: bool) -> Probe:
-    """A probe for layers of stored networks, some of which have feature maps or none: "flatten" unless it was said.
+def settled(probe: Probe, shapes: Iterable[tuple[int, ...]]) -> Probe:
+    """A probe for layers of stored networks: where any has feature maps, "flatten" unless it was said.
+
+    Args:
+        shapes: of what each layer answers to one stimulus, positions first.
 
     Raises:
         UsageError: it was said, and there are none.
     """
+    with_positions = any(positions_of((1, *shape)) for shape in shapes)
     if isinstance(probe, FunctionalProbe) or bool(probe.info.maps) == with_positions:
         return probe
     if with_positions:

@@ -164,7 +164,7 @@ def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
     Raises:
         UsageError: fewer than 2d stimuli, for a probe that this misleads.
     """
-    if probe.info.few_stimuli and n < 2 * d:
+    if probe.info.misleads(n, d):
         raise UsageError(
             f"{probe.info.name} without a null would mislead: with n = {n} stimuli and {d} units, "
             f"{probe.info.few_stimuli}; {cure}, or give {2 * d} stimuli"

@@ -29,7 +29,7 @@ def cautions(
     together = prepared[0].together if prepared else 1
     shown = n // together  # rows of one stimulus are alike, and stand for no more than one
     noisy_directions = name in ("cca", "pwcca")  # a closed form says how far they correlate
-    if probe.info.few_stimuli and shown < 2 * d and not noisy_directions:
+    if probe.info.misleads(shown, d) and not noisy_directions:
         known = probe.info.null_mean is not None and together == 1
         expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if known else ""
         said.append(
