@@ -92,6 +92,11 @@ def parse(text: str, what: str) -> Call:
     return Call(name, tuple(_literal(arg, what, text, offset) for arg in tree.args), kwargs)
 
 
+def has_brackets(text: str) -> bool:
+    """Whether a call string says its settings: `fa()` asks for the defaults, `fa` for what the recipe of fa says."""
+    return "(" in text
+
+
 def resolve(call: Call, table: Mapping[str, Callable], what: str, listing: str) -> Callable:
     """The factory of that name.
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from algorithms import RULES, Rule, RuleError, RuleInfo
-from lab.callstring import bind, build, canonical, parse
+from lab.callstring import bind, build, canonical, has_brackets, parse
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
 from lab.errors import UsageError
@@ -82,7 +82,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
         UsageError, NotFound, LabError: one line each, with what to do.
     """
     rule, rule_call, sources = make_rule(wish.rule)
-    own_settings = "(" in wish.rule
+    own_settings = has_brackets(wish.rule)
     arch_text = wish.arch or default_network(rule)
     build_net, arch_call = build(arch_text, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
     recipe = find_recipe(

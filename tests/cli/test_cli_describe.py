@@ -194,8 +194,9 @@ def test_feature_maps_are_flattened_unless_said_and_the_name_says_it(answer, hom
     """Effective numbers by hand: participation ratio of flattened, pooled and laid out maps of an untrained network."""
     folder = Store(home / "store").find(runs["conv"])
     dataset = dataset_of([folder])
-    h = observe(folder, 0, stimuli(dataset, 60), dataset).hidden["conv1"][0]
-    shape = layer_shapes(folder, dataset)["conv1"]
+    observed = observe(folder, 0, stimuli(dataset, 60), dataset)
+    h, shape = observed.hidden["conv1"][0], observed.shapes["conv1"]
+    assert layer_shapes(folder, dataset) == observed.shapes
     assert int(np.prod(shape)) == h.shape[1]
     maps = h.astype(np.float64).reshape(60, *shape)
     rows = {"flatten": h, "pool": maps.mean(axis=(1, 2)), "positions": maps.reshape(-1, shape[-1])}
