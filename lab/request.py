@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,19 @@ def read_seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds '{text}' names a seed twice; the same network would be counted twice")
     return tuple(seeds)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """What `read_seeds` reads as these seeds: `5`, `3-5` or `0,3,10-14`."""
+    if list(seeds) == list(range(len(seeds))):
+        return str(len(seeds))
+    ends: list[tuple[int, int]] = []
+    for seed in seeds:
+        if ends and seed == ends[-1][1] + 1:
+            ends[-1] = (ends[-1][0], seed)
+        else:
+            ends.append((seed, seed))
+    return ",".join(str(low) if low == high and len(ends) > 1 else f"{low}-{high}" for low, high in ends)
 
 
 def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
