@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.callstring import parse
+from algorithms import RULES
+from lab.callstring import parse, short
 from lab.capture import (
     Stimuli,
     dataset_of,
@@ -36,12 +37,15 @@ from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
 from lab.measures import by_layer, comparing_probe, settled
+from lab.networks import ARCHITECTURES
+from lab.optimizers import OPTIMIZERS
+from lab.request import seeds_text
 from lab.summary import rule_name
 from lab.tables import asked, once, read_tables, write_tables
 from probes.all_pairs import MEMORY
 from probes.probe import FunctionalProbe, PairProbe
 from probes.subject import Task
-from runs import RunFolder, Store
+from runs import RunFolder, RunSpec, Store
 
 FILE = "comparison.json"
 PARTS = "parts"
@@ -69,16 +73,38 @@ class Comparison:
 
 
 def labels_of(folders: list[RunFolder]) -> list[str]:
-    """A short name per run: its rule, "untrained" for zero epochs, and what else differs where that is not enough."""
+    """A short name per run, no two alike: its rule, "untrained" for zero epochs, and where others have that name too,
+    what else was asked differently of them."""
     names = ["untrained" if f.spec.epochs == 0 else rule_name(f.spec.rule) for f in folders]
-    fields = ("rule", "arch", "optimizer", "epochs", "train_size", "batch", "precision")
     labels = []
     for folder, name in zip(folders, names, strict=True):
-        twins = [f for f, other in zip(folders, names, strict=True) if other == name]
-        differing = [k for k in fields if len({getattr(f.spec, k) for f in twins}) > 1]
-        what = ", ".join(f"{k}={getattr(folder.spec, k)}" for k in differing)
-        labels.append(f"{name} [{what or folder.id[-10:]}]" if len(twins) > 1 else name)
+        twins = [asked_of(f.spec) for f, other in zip(folders, names, strict=True) if other == name]
+        own = asked_of(folder.spec)
+        settings = [field for field in own if field not in SEEDS]
+        alike = [twin for twin in twins if all(twin[field] == own[field] for field in settings)]
+        fields = own if len(alike) > 1 else settings
+        said = [f"{field}={own[field]}" for field in fields if len({twin[field] for twin in twins}) > 1]
+        if alike.count(own) > 1:
+            said.append(folder.id[-10:])
+        labels.append(f"{name} [{', '.join(said)}]" if said else name)
     return labels
+
+
+SEEDS = ("seeds", "order_seed")
+"""What tells runs apart only where nothing else does."""
+
+
+def asked_of(spec: RunSpec) -> dict[str, Any]:
+    """What was asked of a run, in as few words as one would type."""
+    orders = dict.fromkeys(spec.order_seeds)
+    return {
+        "rule": spec.rule if spec.sources else short(spec.rule, RULES),
+        "arch": short(spec.arch, ARCHITECTURES),
+        "optimizer": short(spec.optimizer, OPTIMIZERS),
+        **{name: getattr(spec, name) for name in ("epochs", "train_size", "batch", "precision")},
+        "seeds": seeds_text(spec.seeds),
+        "order_seed": "seed" if tuple(spec.order_seeds) == tuple(spec.seeds) else ",".join(map(str, orders)),
+    }
 
 
 def compare_runs(

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from lab.cli.numbers import discovery, interval, number, test
+from lab.cli.numbers import discovery, interval, legend, names_in_table, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -134,9 +134,12 @@ def print_comparison(comparison) -> None:
         "q",
     ]
     searched = "layer_a" in rows
+    names = names_in_table(comparison.labels)
+    for line in legend(names):
+        click.echo(line)
     for (measure, where), block in rows.groupby(["measure", "layer_choice" if searched else "layer"], sort=False):
         click.echo(f"{measure} ({block.iloc[0]['direction']}), {where}")
-        print_table(columns, [_line(row) for _, row in block.iterrows()])
+        print_table(columns, [_line(row, names) for _, row in block.iterrows()])
         click.echo("")
     where = "the best pair of layers of every two rules" if searched else "layers compared with their namesakes"
     click.echo(
@@ -157,10 +160,10 @@ def print_comparison(comparison) -> None:
     )
 
 
-def _line(row) -> list[str]:
+def _line(row, names: dict[str, str]) -> list[str]:
     at = [f" {row[f'layer_{side}']}" if "layer_a" in row else "" for side in "ab"]
     return [
-        f"{row['rule_a']}{at[0]} - {row['rule_b']}{at[1]}",
+        f"{names[row['rule_a']]}{at[0]} - {names[row['rule_b']]}{at[1]}",
         interval(row, "between"),
         number(row["same_start"]),
         f"{number(row['ceiling_a'])} / {number(row['ceiling_b'])}",
