@@ -36,7 +36,7 @@ from lab.datasets.dataset import Dataset, as_float
 from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
-from lab.measures import by_layer, comparing_probe, settled
+from lab.measures import by_layer, comparing_probe, has_null, refuse_idle_layers, settled
 from lab.networks import ARCHITECTURES
 from lab.optimizers import OPTIMIZERS
 from lab.request import seeds_text
@@ -129,6 +129,7 @@ def compare_runs(
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run compared with itself is the same-rule ceiling of every row")
     probes, _, plan, about, key = asked(folders, plan, comparing_probe)
+    refuse_idle_layers(probes, plan.layers)
     if plan.search:
         require_nulls(probes)
     place = store.root / "comparisons" / key
@@ -209,10 +210,11 @@ def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:
         UsageError: a measure has no null of permuted stimuli.
     """
     for probe in probes:
-        if isinstance(probe, FunctionalProbe) or not probe.info.paired:
+        if not has_null(probe):
+            without = "each layer with its namesake" if by_layer(probe) else "the whole networks"
             raise UsageError(
                 f"--best-layers: {probe.info.label} has no permutation null, and the best of many layers says nothing "
-                "without one; leave it out, or name the layers with --layer"
+                f"without one; search with debiased-cka or mutual-knn, or leave --best-layers out to compare {without}"
             )
 
 

@@ -29,11 +29,12 @@ from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import Credit, own_forward, subjects
-from lab.measures import by_layer, describing_probe, settled
+from lab.measures import by_layer, describing_probe, refuse_idle_layers, settled
 from lab.networks import Network
 from lab.tables import asked, read_tables, write_tables
 from probes import SingleProbe, Undefined, headline
-from probes.feature_maps import positions_of
+from probes.cautions import single_cautions
+from probes.feature_maps import as_rows, positions_of
 from probes.intervals import Interval
 from probes.probe import FunctionalProbe
 from probes.subject import Subject, Task
@@ -93,6 +94,7 @@ def describe_runs(
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; name it once, since its rows would be the same")
     probes, _, plan, about, key = asked(folders, plan, describing_probe)
+    refuse_idle_layers(probes, plan.layers)
     place, labels = store.root / "descriptions" / key, labels_of(folders)
     kept = read_tables(place, FILE, ("rows",))
     if kept is not None:
@@ -195,6 +197,16 @@ class Snapshot:
         h = shaped(self.observed.hidden[layer][seed], self.observed.shapes[layer])
         return probe.value(h, *(given[name]() for name in probe.needs))
 
+    def remarks(self, probe: SingleProbe | FunctionalProbe, layer: str) -> list[str]:
+        """What else a reader of these values should be told; each remark once, whichever seed it is of."""
+        if isinstance(probe, FunctionalProbe):
+            return []
+        shape, told = self.observed.shapes[layer], []
+        for h in self.observed.hidden[layer].values():
+            rows = as_rows(np.asarray(shaped(h, shape), np.float64), probe.info.maps)
+            told += single_cautions(probe.info, rows, len(rows) // len(h))
+        return list(dict.fromkeys(told))
+
     def values(self, probe: SingleProbe | FunctionalProbe, layer: str) -> dict[int, Found]:
         """The same of every sound seed."""
         return {seed: self.value(probe, layer, seed) for seed in self.observed.scores}
@@ -216,14 +228,16 @@ def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen
     asked = [(probe, place) for probe in probes for place in first.places(probe, layers)]
     say(f"measuring {label} at step 0")
     start = [first.values(probe, place) for probe, place in asked]
+    told_at_start = [first.remarks(probe, place) for probe, place in asked]
     rows = []
     for step in stored if plan.steps == "all" else stored[-1:]:
         if step == 0:
-            found = start
+            found, told = start, told_at_start
         else:
             say(f"measuring {label} at step {step}")
             now = snapshot(step)
             found = [now.values(probe, place) for probe, place in asked]
+            told = [now.remarks(probe, place) for probe, place in asked]
         facts = {
             "rule": label,
             "run": folder.id,
@@ -234,13 +248,13 @@ def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen
             "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
         }
         rows += [
-            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before)}
-            for (probe, layer), now, before in zip(asked, found, start, strict=True)
+            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before, said)}
+            for (probe, layer), now, before, said in zip(asked, found, start, told, strict=True)
         ]
     return rows
 
 
-def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
+def cells(now: dict[int, Found], before: dict[int, Found], remarks: list[str]) -> dict[str, Any]:
     """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
     row: dict[str, Any] = {}
     notes: list[str] = []
@@ -252,6 +266,7 @@ def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
     row["parts"] = json.dumps(mean_parts(list(now.values())))
     if row["seeds"]:
         notes += [f"seed {seed} undefined: {reason}" for seed, reason in why.items()]
+    notes += remarks
     row["notes"] = "; ".join(dict.fromkeys(notes))
     return row
 

@@ -99,6 +99,22 @@ def networks_of(probe: Probe) -> int:
     return probe.networks if isinstance(probe, FunctionalProbe) else 1 + isinstance(probe, PairProbe)
 
 
+def has_null(probe: Probe) -> bool:
+    """Whether stimuli can be permuted beneath a measure of two representations."""
+    return isinstance(probe, PairProbe) and probe.info.paired
+
+
+def refuse_idle_layers(probes: Sequence[Probe], layers: tuple[str, ...] | None) -> None:
+    """Refuse layers that no measure looks at.
+
+    Raises:
+        UsageError: every measure is of whole networks.
+    """
+    if layers and not any(by_layer(probe) or getattr(probe, "places", None) for probe in probes):
+        labels = ", ".join(probe.info.label for probe in probes)
+        raise UsageError(f"--layer changes nothing for {labels}: of whole networks; leave it out")
+
+
 def by_layer(probe: Probe) -> bool:
     """Whether a probe has one value per hidden block, and not one for the whole network."""
     return not isinstance(probe, FunctionalProbe) or probe.by_layer

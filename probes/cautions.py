@@ -5,10 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import class_labels
-from probes.probe import PairProbe, Prepared
+from probes.features import class_labels, row_notes
+from probes.probe import PairProbe, Prepared, ProbeInfo
 
 NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
+
+
+WHATEVER_THE_ROWS = ("sparsity", "dead-units")
+"""Shares of activations, which copies of stimuli and silent ones do not mislead."""
+
+
+def single_cautions(info: ProbeInfo, rows: np.ndarray, together: int = 1) -> list[str]:
+    """What a reader of a value of one representation should be told, one line each; often nothing.
+
+    rows: n × d, `together` of them the positions of one stimulus.
+    """
+    n, d = len(rows) // together, rows.shape[1]
+    said = []
+    if info.misleads(n, d):
+        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli}: use more than {2 * d} stimuli")
+    return said if info.name in WHATEVER_THE_ROWS else [*said, *row_notes(rows)]
 
 
 def cautions(

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from lab.cli.numbers import discovery, interval, legend, names_in_table, number, test
+from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -125,7 +125,7 @@ def print_dynamics(found, store) -> None:
         "no nulls (`lab compare`)."
     )
     click.echo(HELD[found.about["plan"]["against"]] + " Columns as in `lab compare`; q over all rows above.")
-    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
     click.echo(f"tables: {store.root / 'dynamics' / found.id}")
 

@@ -180,9 +180,7 @@ def test_the_best_layers_of_convolutional_networks(answer, ask, refuse, maps):
     title = "debiased-cka(maps=flatten) (similarity), best of 9 pairs of layers, null of the maximum"
     # Long names stand in a legend, and the tables have numbers.
     assert said.splitlines()[:4] == ["1: untrained [rule=bp]", "2: untrained [rule=fa]", "", title]
-    line = said.splitlines()[2]
-    assert f"] {row['layer_a']} - untrained [" in line
-    assert f"] {row['layer_b']}  " in line
+    assert said.splitlines()[5].startswith(f"1 {row['layer_a']} - 2 {row['layer_b']}  ")
     assert "the best pair of layers of every two rules" in said
     complaint = refuse(2, *asked, "-m", "debiased-cka(maps=positions)")
     assert "at conv1 has 6×6 positions and untrained [rule=bp] at conv2 4×4" in complaint
