@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -254,7 +254,7 @@ def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen
     return rows
 
 
-def cells(now: dict[int, Found], before: dict[int, Found], remarks: list[str]) -> dict[str, Any]:
+def cells(now: dict[int, Found], before: dict[int, Found], remarks: Sequence[str] = ()) -> dict[str, Any]:
     """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
     row: dict[str, Any] = {}
     notes: list[str] = []
