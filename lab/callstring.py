@@ -11,6 +11,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 from lab.errors import UsageError, did_you_mean
@@ -92,6 +93,11 @@ def parse(text: str, what: str) -> Call:
     return Call(name, tuple(_literal(arg, what, text, offset) for arg in tree.args), kwargs)
 
 
+def has_brackets(text: str) -> bool:
+    """Whether a call string says its settings: `fa()` asks for the defaults, `fa` for what the recipe of fa says."""
+    return "(" in text
+
+
 def resolve(call: Call, table: Mapping[str, Callable], what: str, listing: str) -> Callable:
     """The factory of that name.
 
@@ -148,6 +154,33 @@ def canonical(name: str, bound: inspect.BoundArguments) -> str:
         else:
             parts.append(f"{key}={value!r}")
     return f"{name}({', '.join(parts)})"
+
+
+def short(call: str, table: Mapping[str, Callable]) -> str:
+    """A canonical call string without what its factory does anyway: `adam(0.001)`, `fa`, `mlp(256,128,act=tanh)`.
+
+    A name that the table lacks, as of a user's file, keeps all its arguments.
+    """
+    said = parse(call, "")
+    if said.name not in table:
+        return call
+    known = inspect.signature(table[said.name]).parameters
+    words = [_briefly(item) for item in said.args]
+    for name, value in said.kwargs.items():
+        default = known[name].default if name in known else None
+        if default is inspect.Parameter.empty:
+            words.append(_briefly(value))
+        elif repr(value) != repr(default):  # True is no 1.0
+            words.append(f"{name}={_briefly(value)}")
+    return f"{said.name}({','.join(words)})" if words else said.name
+
+
+def _briefly(value: Any) -> str:
+    """A value as one would type it: words need no quotes."""
+    if isinstance(value, tuple):
+        return f"({','.join(map(_briefly, value))}{',' * (len(value) == 1)})"
+    word = isinstance(value, str) and all(part.isidentifier() and not iskeyword(part) for part in value.split("-"))
+    return value if word else repr(value)
 
 
 def build(text: str, table: Mapping[str, Callable], what: str, listing: str = "") -> tuple[Any, str]:

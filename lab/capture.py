@@ -89,12 +89,14 @@ class Observed:
         scores: seed -> stimuli × classes; the prediction is the argmax.
         stored: seed -> its "params", "rule_state" and "statistics".
         step: which one it is.
+        shapes: layer -> shape of what it answers to one stimulus, as of `layer_shapes`.
     """
 
     hidden: dict[str, dict[int, np.ndarray]]
     scores: dict[int, np.ndarray]
     stored: dict[int, dict[str, Any]]
     step: int
+    shapes: dict[str, tuple[int, ...]]
 
 
 def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Observed:
@@ -102,12 +104,13 @@ def observe(folder: RunFolder, step: int, seen: Stimuli, dataset: Dataset) -> Ob
     trainer, net, template, forward = _reading(folder, dataset)
     spec = folder.spec
     sound = set(sound_seeds(folder))
-    found = Observed({name: {} for name in net.hidden}, {}, {}, step)
+    found = Observed({name: {} for name in net.hidden}, {}, {}, step, {})
     for index, cohort in enumerate(cohorts(spec.seeds, spec.cohort)):
         arrays, _ = load_checkpoint(folder, index, step)
         stored = unflatten_like(template(trainer.seeds(cohort)), arrays)
         parts = [jax.device_get(forward(stored, seen.x[i : i + 500])) for i in range(0, len(seen.x), 500)]
         shown = jax.tree.map(lambda *pieces: np.concatenate(pieces, axis=1), *parts)
+        found.shapes.update({layer: h.shape[2:] for layer, h in zip(net.hidden, shown.hidden, strict=True)})
         for place, seed in enumerate(cohort):
             if seed not in sound:
                 continue
@@ -139,7 +142,7 @@ def _reading(folder: RunFolder, dataset: Dataset):
 def layer_shapes(folder: RunFolder, dataset: Dataset) -> dict[str, tuple[int, ...]]:
     """Shape of what each hidden block answers to one stimulus: (units,), or positions first, as (height, width, units).
 
-    `Observed.hidden` holds it flattened.
+    `Observed.shapes` has the same of a run that is read anyway.
     """
     trainer, net, template, forward = _reading(folder, dataset)
     seeds = trainer.seeds(cohorts(folder.spec.seeds, folder.spec.cohort)[0])

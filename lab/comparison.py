@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from lab.callstring import parse
+from algorithms import RULES
+from lab.callstring import parse, short
 from lab.capture import (
     Stimuli,
     dataset_of,
-    layer_shapes,
     matched_steps,
     mean_accuracy,
     mean_metric,
@@ -36,14 +36,16 @@ from lab.datasets.dataset import Dataset, as_float
 from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
-from lab.measures import by_layer, comparing_probe, settled
+from lab.measures import by_layer, comparing_probe, has_null, refuse_idle_layers, settled
+from lab.networks import ARCHITECTURES
+from lab.optimizers import OPTIMIZERS
+from lab.request import seeds_text
 from lab.summary import rule_name
 from lab.tables import asked, once, read_tables, write_tables
 from probes.all_pairs import MEMORY
-from probes.feature_maps import positions_of
 from probes.probe import FunctionalProbe, PairProbe
 from probes.subject import Task
-from runs import RunFolder, Store
+from runs import RunFolder, RunSpec, Store
 
 FILE = "comparison.json"
 PARTS = "parts"
@@ -71,16 +73,38 @@ class Comparison:
 
 
 def labels_of(folders: list[RunFolder]) -> list[str]:
-    """A short name per run: its rule, "untrained" for zero epochs, and what else differs where that is not enough."""
+    """A short name per run, no two alike: its rule, "untrained" for zero epochs, and where others have that name too,
+    what else was asked differently of them."""
     names = ["untrained" if f.spec.epochs == 0 else rule_name(f.spec.rule) for f in folders]
-    fields = ("rule", "arch", "optimizer", "epochs", "train_size", "batch", "precision")
     labels = []
     for folder, name in zip(folders, names, strict=True):
-        twins = [f for f, other in zip(folders, names, strict=True) if other == name]
-        differing = [k for k in fields if len({getattr(f.spec, k) for f in twins}) > 1]
-        what = ", ".join(f"{k}={getattr(folder.spec, k)}" for k in differing)
-        labels.append(f"{name} [{what or folder.id[-10:]}]" if len(twins) > 1 else name)
+        twins = [asked_of(f.spec) for f, other in zip(folders, names, strict=True) if other == name]
+        own = asked_of(folder.spec)
+        settings = [field for field in own if field not in SEEDS]
+        alike = [twin for twin in twins if all(twin[field] == own[field] for field in settings)]
+        fields = own if len(alike) > 1 else settings
+        said = [f"{field}={own[field]}" for field in fields if len({twin[field] for twin in twins}) > 1]
+        if alike.count(own) > 1:
+            said.append(folder.id[-10:])
+        labels.append(f"{name} [{', '.join(said)}]" if said else name)
     return labels
+
+
+SEEDS = ("seeds", "order_seed")
+"""What tells runs apart only where nothing else does."""
+
+
+def asked_of(spec: RunSpec) -> dict[str, Any]:
+    """What was asked of a run, in as few words as one would type."""
+    orders = dict.fromkeys(spec.order_seeds)
+    return {
+        "rule": spec.rule if spec.sources else short(spec.rule, RULES),
+        "arch": short(spec.arch, ARCHITECTURES),
+        "optimizer": short(spec.optimizer, OPTIMIZERS),
+        **{name: getattr(spec, name) for name in ("epochs", "train_size", "batch", "precision")},
+        "seeds": seeds_text(spec.seeds),
+        "order_seed": "seed" if tuple(spec.order_seeds) == tuple(spec.seeds) else ",".join(map(str, orders)),
+    }
 
 
 def compare_runs(
@@ -105,6 +129,7 @@ def compare_runs(
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run compared with itself is the same-rule ceiling of every row")
     probes, _, plan, about, key = asked(folders, plan, comparing_probe)
+    refuse_idle_layers(probes, plan.layers)
     if plan.search:
         require_nulls(probes)
     place = store.root / "comparisons" / key
@@ -128,7 +153,7 @@ def compare_runs(
         say(f"reading {label} at step {step}")
         groups.append(read_group(folder, label, step, seen, dataset, functional))
     layers = common_layers(groups, plan.layers) if not plan.search and any(map(by_layer, probes)) else []
-    probes = [settled(probe, with_maps(groups, layers or plan.layers)) for probe in probes]
+    probes = [settled(probe, shapes_at(groups, layers or plan.layers)) for probe in probes]
     task = Task(seen.y, np.asarray(as_float(seen.x)))
 
     def measure(probe: PairProbe | FunctionalProbe, layer: str):
@@ -163,8 +188,7 @@ def read_group(folder: RunFolder, label: str, step: int, seen: Stimuli, dataset:
     now = start if step == 0 else observe(folder, step, seen, dataset)
     accuracy, loss = mean_accuracy(folder, step), mean_metric(folder, step, "train_loss")
     networks = [subjects(folder, dataset, at, start) if functional else {} for at in (now, start)]
-    shapes = layer_shapes(folder, dataset)
-    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, shapes)
+    return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, now.shapes)
 
 
 def places_of(probe: PairProbe | FunctionalProbe, layers: list[str], plan: Plan) -> list[str]:
@@ -174,11 +198,9 @@ def places_of(probe: PairProbe | FunctionalProbe, layers: list[str], plan: Plan)
     return layers if by_layer(probe) else [WHOLE]
 
 
-def with_maps(groups: list[Group], layers: Sequence[str] | None) -> bool:
-    """Whether any of these layers, or of all if none are named, answers at several positions of a stimulus."""
-    return any(
-        positions_of((1, *shape)) for g in groups for layer, shape in g.shapes.items() if layer in (layers or g.shapes)
-    )
+def shapes_at(groups: list[Group], layers: Sequence[str] | None) -> list[tuple[int, ...]]:
+    """Shapes of what these layers of all runs, or all layers if none are named, answer to one stimulus."""
+    return [shape for g in groups for layer, shape in g.shapes.items() if layer in (layers or g.shapes)]
 
 
 def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:
@@ -188,10 +210,11 @@ def require_nulls(probes: list[PairProbe | FunctionalProbe]) -> None:
         UsageError: a measure has no null of permuted stimuli.
     """
     for probe in probes:
-        if isinstance(probe, FunctionalProbe) or not probe.info.paired:
+        if not has_null(probe):
+            without = "each layer with its namesake" if by_layer(probe) else "the whole networks"
             raise UsageError(
                 f"--best-layers: {probe.info.label} has no permutation null, and the best of many layers says nothing "
-                "without one; leave it out, or name the layers with --layer"
+                f"without one; search with debiased-cka or mutual-knn, or leave --best-layers out to compare {without}"
             )
 
 

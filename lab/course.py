@@ -48,7 +48,7 @@ def require_enough(probe: PairProbe, layer: str, made: Prepared) -> Prepared:
         UsageError: too few stimuli for a probe that these would mislead.
     """
     n = made.n // made.together
-    if probe.info.few_stimuli and n < 2 * made.d:
+    if probe.info.misleads(n, made.d):
         raise UsageError(
             f"--measure {probe.info.label} without a null would mislead: with n = {n} stimuli and {made.d} units "
             f"of {layer}, {probe.info.few_stimuli}; give --stimuli {2 * made.d}, or compare single steps, beside their "
@@ -166,11 +166,6 @@ class Course:
     def positions(self, run: int, layer: str) -> tuple[int, ...]:
         """Shape of the positions at which a layer of a run answers to one stimulus; () for a dense layer."""
         return positions_of((1, *self.shapes[run][layer]))
-
-    @cached_property
-    def with_maps(self) -> bool:
-        """Whether any of the layers has feature maps."""
-        return any(self.positions(run, layer) for run in range(len(self.folders)) for layer in self.layers)
 
     def at(self, point: list[int]) -> list[Node]:
         """All networks of all runs, each run at its step."""

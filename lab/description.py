@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,11 +29,12 @@ from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
 from lab.functional_model import Credit, own_forward, subjects
-from lab.measures import by_layer, describing_probe, settled
+from lab.measures import by_layer, describing_probe, refuse_idle_layers, settled
 from lab.networks import Network
 from lab.tables import asked, read_tables, write_tables
 from probes import SingleProbe, Undefined, headline
-from probes.feature_maps import positions_of
+from probes.cautions import single_cautions
+from probes.feature_maps import as_rows, positions_of
 from probes.intervals import Interval
 from probes.probe import FunctionalProbe
 from probes.subject import Subject, Task
@@ -93,6 +94,7 @@ def describe_runs(
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; name it once, since its rows would be the same")
     probes, _, plan, about, key = asked(folders, plan, describing_probe)
+    refuse_idle_layers(probes, plan.layers)
     place, labels = store.root / "descriptions" / key, labels_of(folders)
     kept = read_tables(place, FILE, ("rows",))
     if kept is not None:
@@ -102,12 +104,11 @@ def describe_runs(
     seen = stimuli(dataset, plan.stimuli)
     chosen = [layers_of(folder, dataset, probes, plan.layers) for folder in folders]
     shapes = [layer_shapes(folder, dataset) for folder in folders]
-    looked_at = [its.get(layer, ()) for its, layers in zip(shapes, chosen, strict=True) for layer in layers]
-    with_maps = any(positions_of((1, *shape)) for shape in looked_at)
-    probes = [settled(probe, with_maps) for probe in probes]
+    looked_at = [its[layer] for its, layers in zip(shapes, chosen, strict=True) for layer in layers if layer in its]
+    probes = [settled(probe, looked_at) for probe in probes]
     rows: list[dict[str, Any]] = []
-    for folder, label, layers, its in zip(folders, labels, chosen, shapes, strict=True):
-        rows += describe_run(folder, label, probes, layers, its, plan, seen, dataset, say)
+    for folder, label, layers in zip(folders, labels, chosen, strict=True):
+        rows += describe_run(folder, label, probes, layers, plan, seen, dataset, say)
     if not rows:
         raise UsageError(f"--layer {', '.join(plan.layers or ())}: these measures have no value there; name another")
     # By measure and layer, so that what is to be seen side by side stands so; the sort keeps runs and steps in order.
@@ -152,7 +153,6 @@ class Snapshot:
     seen: Stimuli
     observed: Observed
     subjects: dict[int, Subject]
-    shapes: dict[str, tuple[int, ...]]
 
     def places(self, probe: SingleProbe | FunctionalProbe, layers: tuple[str, ...]) -> list[str]:
         """Where a probe is read, of what lies in these blocks; `WHOLE` where there is but one value, or none."""
@@ -179,7 +179,7 @@ class Snapshot:
         """
         if layer != self.net.hidden[-1] or own_forward(self.rule) is not None:
             return None
-        if positions_of((1, *self.shapes[layer])) and maps != "flatten":
+        if positions_of((1, *self.observed.shapes[layer])) and maps != "flatten":
             return None
         kernel = self.observed.stored[seed]["params"][self.net.blocks[-1].name]["kernel"]
         return np.asarray(kernel)[:, np.unique(self.seen.y)]
@@ -194,15 +194,25 @@ class Snapshot:
             "predictions": lambda: self.observed.scores[seed].argmax(axis=1),
             "readout": lambda: self.readout(layer, seed, probe.info.maps),
         }
-        h = shaped(self.observed.hidden[layer][seed], self.shapes[layer])
+        h = shaped(self.observed.hidden[layer][seed], self.observed.shapes[layer])
         return probe.value(h, *(given[name]() for name in probe.needs))
+
+    def remarks(self, probe: SingleProbe | FunctionalProbe, layer: str) -> list[str]:
+        """What else a reader of these values should be told; each remark once, whichever seed it is of."""
+        if isinstance(probe, FunctionalProbe):
+            return []
+        shape, told = self.observed.shapes[layer], []
+        for h in self.observed.hidden[layer].values():
+            rows = as_rows(np.asarray(shaped(h, shape), np.float64), probe.info.maps)
+            told += single_cautions(probe.info, rows, len(rows) // len(h))
+        return list(dict.fromkeys(told))
 
     def values(self, probe: SingleProbe | FunctionalProbe, layer: str) -> dict[int, Found]:
         """The same of every sound seed."""
         return {seed: self.value(probe, layer, seed) for seed in self.observed.scores}
 
 
-def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
+def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen: Stimuli, dataset, say: Say):
     """All rows of one run."""
     rule, net = reopen(folder, dataset)
     credit, stored = Credit(folder, dataset), list_checkpoints(folder, 0)
@@ -212,20 +222,22 @@ def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPl
     def snapshot(step: int) -> Snapshot:
         before = [earlier for earlier in stored if earlier < step][-1:] if functional else []
         networks = subjects(folder, dataset, seen_at(step), seen_at(0), *map(seen_at, before), credit=credit)
-        return Snapshot(rule, net, seen, seen_at(step), networks, shapes)
+        return Snapshot(rule, net, seen, seen_at(step), networks)
 
     first = snapshot(0)
     asked = [(probe, place) for probe in probes for place in first.places(probe, layers)]
     say(f"measuring {label} at step 0")
     start = [first.values(probe, place) for probe, place in asked]
+    told_at_start = [first.remarks(probe, place) for probe, place in asked]
     rows = []
     for step in stored if plan.steps == "all" else stored[-1:]:
         if step == 0:
-            found = start
+            found, told = start, told_at_start
         else:
             say(f"measuring {label} at step {step}")
             now = snapshot(step)
             found = [now.values(probe, place) for probe, place in asked]
+            told = [now.remarks(probe, place) for probe, place in asked]
         facts = {
             "rule": label,
             "run": folder.id,
@@ -236,13 +248,13 @@ def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPl
             "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
         }
         rows += [
-            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before)}
-            for (probe, layer), now, before in zip(asked, found, start, strict=True)
+            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before, said)}
+            for (probe, layer), now, before, said in zip(asked, found, start, told, strict=True)
         ]
     return rows
 
 
-def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
+def cells(now: dict[int, Found], before: dict[int, Found], remarks: Sequence[str] = ()) -> dict[str, Any]:
     """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
     row: dict[str, Any] = {}
     notes: list[str] = []
@@ -254,6 +266,7 @@ def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
     row["parts"] = json.dumps(mean_parts(list(now.values())))
     if row["seeds"]:
         notes += [f"seed {seed} undefined: {reason}" for seed, reason in why.items()]
+    notes += remarks
     row["notes"] = "; ".join(dict.fromkeys(notes))
     return row
 

@@ -21,7 +21,7 @@ from lab.comparison_networks import compare_networks
 from lab.comparison_table import NO_VALUE, Measured, Plan, tabulate
 from lab.course import AGAINST, Course, Node, course_of, left_out, moments
 from lab.errors import UsageError
-from lab.measures import Probe, by_layer, comparing_probe, settled
+from lab.measures import Probe, by_layer, comparing_probe, refuse_idle_layers, settled
 from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
 from lab.tables import asked, read_tables, write_tables
 from probes import PairProbe, Prepared, Undefined
@@ -97,6 +97,7 @@ def dynamics_of(
     if len({folder.id for folder in folders}) < len(folders):
         raise UsageError("a run is named twice; a run beside itself is the same-rule ceiling of every row")
     probes, sources, plan, about, key = asked(folders, plan, comparing_probe)
+    refuse_idle_layers(probes, plan.layers)
     labels = labels_of(folders)
     for caution in (*differing(folders, labels), *order_cautions(folders, labels)):
         say(caution)
@@ -104,7 +105,8 @@ def dynamics_of(
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
     with course_of(folders, labels, plan.stimuli, layers, functional, memory, say) as course:
         points = moments(folders, course.steps, plan.against)
-        probes = [settled(probe, course.with_maps) for probe in probes]
+        shapes = [its[layer] for its in course.shapes for layer in course.layers]
+        probes = [settled(probe, shapes) for probe in probes]
         everywhere = [
             (probe, source, layer)
             for probe, source in zip(probes, sources, strict=True)

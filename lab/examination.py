@@ -26,6 +26,7 @@ from lab.datasets.dataset import as_float
 from lab.normalisation import with_statistics
 from lab.streams import EXAMINATION, stream
 from lab.training import Examples, Learner, Trainer
+from probes.depth import activity_norm, gradient_norm
 from probes.spectrum import entropy_rank_of, participation_ratio_of, stable_rank_of
 
 READOUT_FIT = 10_000  # training images that a layer's linear readout is fitted on ...
@@ -220,7 +221,7 @@ class Examiner:
         On the first examples held out; no gradient for rules that read their networks in a way of their own.
         """
         found = jax.device_get(self._norms(learner, held_out))
-        typical = {"activation_norm": np.median, "gradient_norm": lambda v: np.sqrt(np.mean(v**2))}
+        typical = {"activation_norm": activity_norm, "gradient_norm": gradient_norm}
         return [
             [
                 (layer, f"validation_{metric}", finite(typical[metric](np.asarray(v[i], np.float64))))

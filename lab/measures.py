@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lab.callstring import Call, bind, parse, resolve
 from lab.errors import UsageError
 from lab.user_files import load_user_factory, users_own
 from probes import PROBES, PairProbe, ProbeError, ProbeInfo, SingleProbe
-from probes.feature_maps import with_maps
+from probes.feature_maps import positions_of, with_maps
 from probes.probe import FunctionalProbe
 
 Probe = PairProbe | SingleProbe | FunctionalProbe
@@ -75,12 +75,16 @@ def _with_maps(probe: Probe, maps: str | None) -> Probe:
     return with_maps(probe, maps)
 
 
-def settled(probe: Probe, with_positions: bool) -> Probe:
-    """A probe for layers of stored networks, some of which have feature maps or none: "flatten" unless it was said.
+def settled(probe: Probe, shapes: Iterable[tuple[int, ...]]) -> Probe:
+    """A probe for layers of stored networks: where any has feature maps, "flatten" unless it was said.
+
+    Args:
+        shapes: of what each layer answers to one stimulus, positions first.
 
     Raises:
         UsageError: it was said, and there are none.
     """
+    with_positions = any(positions_of((1, *shape)) for shape in shapes)
     if isinstance(probe, FunctionalProbe) or bool(probe.info.maps) == with_positions:
         return probe
     if with_positions:
@@ -93,6 +97,22 @@ def settled(probe: Probe, with_positions: bool) -> Probe:
 def networks_of(probe: Probe) -> int:
     """How many networks a probe takes: 2 where it compares, 1 where it describes."""
     return probe.networks if isinstance(probe, FunctionalProbe) else 1 + isinstance(probe, PairProbe)
+
+
+def has_null(probe: Probe) -> bool:
+    """Whether stimuli can be permuted beneath a measure of two representations."""
+    return isinstance(probe, PairProbe) and probe.info.paired
+
+
+def refuse_idle_layers(probes: Sequence[Probe], layers: tuple[str, ...] | None) -> None:
+    """Refuse layers that no measure looks at.
+
+    Raises:
+        UsageError: every measure is of whole networks.
+    """
+    if layers and not any(by_layer(probe) or getattr(probe, "places", None) for probe in probes):
+        labels = ", ".join(probe.info.label for probe in probes)
+        raise UsageError(f"--layer changes nothing for {labels}: of whole networks; leave it out")
 
 
 def by_layer(probe: Probe) -> bool:

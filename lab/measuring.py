@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from lab.arrays import read_features
 from lab.errors import UsageError
 from probes import PairProbe, Prepared, SingleProbe, Undefined, headline
 from probes.all_pairs import MEMORY, all_pairs, prepare_all
-from probes.cautions import cautions
+from probes.cautions import cautions, single_cautions
 from probes.feature_maps import as_rows, different_positions, positions_of
 from probes.features import class_labels
 from probes.moments import moments, sums
@@ -28,12 +29,21 @@ NO_LABELS = "no labels given: what two networks share may be the classes alone; 
 LABELS_UNUSED = (
     "the global null does not use the labels: what two networks share may be the classes alone; see --null within-class"
 )
+LONG = 5.0
+"""Seconds after which someone wonders whether anything happens."""
 CLOSED_UP_TO = 4000
 """Stimuli up to which the null of every pair among many arrays is computed: its cost grows as their cube."""
 
 
 def measure_pair(
-    probe: PairProbe, paths: list[str], labels, null: str, permutations: int | None, seed: int, blocks=None
+    probe: PairProbe,
+    paths: list[str],
+    labels,
+    null: str,
+    permutations: int | None,
+    seed: int,
+    blocks=None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Value, null and cautions of a pair probe.
 
@@ -41,6 +51,7 @@ def measure_pair(
         labels: class of each stimulus, or None.
         permutations: how many to draw; None for the closed form where there is one, else 200.
         blocks: whole numbers, one per stimulus, for a restricted null: stimuli change places with their like alone.
+        say: is told how long a null will take that takes long.
 
     Raises:
         UsageError: a within-class null without labels; no null where the value alone would mislead; blocks that are
@@ -51,7 +62,9 @@ def measure_pair(
     px, py = prepared_files(probe, paths)
     stimuli = px.n // px.together
     draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed)
+    begun = time.perf_counter()
     value = probe.value(px, py)
+    seconds = time.perf_counter() - begun
     answer: dict[str, Any] = {
         "direction": probe.info.direction,
         "value": None,
@@ -78,6 +91,8 @@ def measure_pair(
         found = null_test(probe, px, py) if in_closed_form else None
         if found is None:
             drawn = {"permutations": permutations or 200, "seed": seed, "draws": draws}
+            if (whole := seconds * drawn["permutations"]) > LONG:
+                say(f"drawing {drawn['permutations']} permutations of {probe.info.name}: some {whole:.0f} s")
             found = permutation_test(probe, px, py, kind=null, labels=labels, **drawn)
         if isinstance(found, Undefined):
             warnings.append(f"no null: {found.reason}")
@@ -164,7 +179,7 @@ def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
     Raises:
         UsageError: fewer than 2d stimuli, for a probe that this misleads.
     """
-    if probe.info.few_stimuli and n < 2 * d:
+    if probe.info.misleads(n, d):
         raise UsageError(
             f"{probe.info.name} without a null would mislead: with n = {n} stimuli and {d} units, "
             f"{probe.info.few_stimuli}; {cure}, or give {2 * d} stimuli"
@@ -250,7 +265,7 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
         "null": None,
         "calibrated": None,
         **maps_facts(probe, len(measured)),
-        "warnings": [],
+        "warnings": single_cautions(probe.info, measured, len(measured) // len(array)),
     }
     if isinstance(found, Undefined):
         return {**answer, "undefined": found.reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 
 from algorithms import RULES, Rule, RuleError, RuleInfo
-from lab.callstring import bind, build, canonical, parse
+from lab.callstring import bind, build, canonical, has_brackets, parse
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
 from lab.errors import UsageError
@@ -82,7 +83,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
         UsageError, NotFound, LabError: one line each, with what to do.
     """
     rule, rule_call, sources = make_rule(wish.rule)
-    own_settings = "(" in wish.rule
+    own_settings = has_brackets(wish.rule)
     arch_text = wish.arch or default_network(rule)
     build_net, arch_call = build(arch_text, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
     recipe = find_recipe(
@@ -168,6 +169,19 @@ def read_seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds '{text}' names a seed twice; the same network would be counted twice")
     return tuple(seeds)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """What `read_seeds` reads as these seeds: `5`, `3-5` or `0,3,10-14`."""
+    if list(seeds) == list(range(len(seeds))):
+        return str(len(seeds))
+    ends: list[tuple[int, int]] = []
+    for seed in seeds:
+        if ends and seed == ends[-1][1] + 1:
+            ends[-1] = (ends[-1][0], seed)
+        else:
+            ends.append((seed, seed))
+    return ",".join(str(low) if low == high and len(ends) > 1 else f"{low}-{high}" for low, high in ends)
 
 
 def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:

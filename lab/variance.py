@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.capture import dataset_of, layer_shapes, matched_steps, mean_accuracy, observe, stimuli
+from lab.capture import dataset_of, matched_steps, mean_accuracy, observe, stimuli
 from lab.comparison import cautions as differing
-from lab.comparison import labels_of, with_maps
+from lab.comparison import labels_of, shapes_at
 from lab.comparison_layers import common_layers, require_same_positions
 from lab.comparison_table import ACCURACY_GAP, Group
 from lab.course import require_enough
@@ -223,19 +223,18 @@ def variance_of(
     shown = []
     for folder, step in zip(folders, steps, strict=True):
         say(f"reading {folder.id} at step {step}")
-        shown.append(observe(folder, step, seen, dataset).hidden)
-    shapes = [layer_shapes(folder, dataset) for folder in folders]
+        shown.append(observe(folder, step, seen, dataset))
     groups = [
-        Group(f, f.id, step, 0.0, 0.0, h, {}, shapes=its)
-        for f, step, h, its in zip(folders, steps, shown, shapes, strict=True)
+        Group(f, f.id, step, 0.0, 0.0, its.hidden, {}, shapes=its.shapes)
+        for f, step, its in zip(folders, steps, shown, strict=True)
     ]
     layers = common_layers(groups, plan.layers)
-    probes = [settled(probe, with_maps(groups, layers)) for probe in probes]
+    probes = [settled(probe, shapes_at(groups, layers)) for probe in probes]
     rows = []
     for probe, layer in [(probe, layer) for probe in probes for layer in layers]:
         say(f"measuring {probe.info.label} at {layer}")
         require_same_positions(probe, [(group, layer) for group in groups])
-        arrays = (groups[m.run].shaped(layer, shown[m.run][layer][m.init]) for m in members)
+        arrays = (groups[m.run].shaped(layer, shown[m.run].hidden[layer][m.init]) for m in members)
         prepared = (require_enough(probe, layer, p) for p in prepare_all(probe, arrays, memory // 2))
         values = all_pairs(probe, prepared, memory=memory)
         same = {"measure": probe.info.label, "direction": probe.info.direction, "layer": layer, "n": plan.stimuli}

@@ -5,10 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import class_labels
-from probes.probe import PairProbe, Prepared
+from probes.features import class_labels, row_notes
+from probes.probe import PairProbe, Prepared, ProbeInfo
 
 NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
+
+
+WHATEVER_THE_ROWS = ("sparsity", "dead-units")
+"""Shares of activations, which copies of stimuli and silent ones do not mislead."""
+
+
+def single_cautions(info: ProbeInfo, rows: np.ndarray, together: int = 1) -> list[str]:
+    """What a reader of a value of one representation should be told, one line each; often nothing.
+
+    rows: n × d, `together` of them the positions of one stimulus.
+    """
+    n, d = len(rows) // together, rows.shape[1]
+    said = []
+    if info.misleads(n, d):
+        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli}: use more than {2 * d} stimuli")
+    return said if info.name in WHATEVER_THE_ROWS else [*said, *row_notes(rows)]
 
 
 def cautions(
@@ -29,7 +45,7 @@ def cautions(
     together = prepared[0].together if prepared else 1
     shown = n // together  # rows of one stimulus are alike, and stand for no more than one
     noisy_directions = name in ("cca", "pwcca")  # a closed form says how far they correlate
-    if probe.info.few_stimuli and shown < 2 * d and not noisy_directions:
+    if probe.info.misleads(shown, d) and not noisy_directions:
         known = probe.info.null_mean is not None and together == 1
         expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if known else ""
         said.append(

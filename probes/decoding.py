@@ -73,12 +73,12 @@ def _held_out(
     return predicted, base, math.exp(log_ridge / folds)
 
 
-def _strengths(ridge: float | int | Sequence[float | int]) -> tuple[float, ...]:
-    """The ridge setting as positive numbers."""
+def ridge_strengths(ridge: Any) -> tuple[float, ...]:
+    """One strength or several, each above 0."""
     several = isinstance(ridge, Sequence | np.ndarray) and not isinstance(ridge, str)
     ridges = tuple(non_negative("ridge", r) for r in (ridge if several else (ridge,)))
     if not ridges or 0.0 in ridges:
-        raise ProbeError("ridge must be positive: without it the read-out is not unique; pass e.g. ridge=1e-4.")
+        raise ProbeError("ridge must be positive: without it the weights are not unique; pass e.g. ridge=1e-4.")
     return ridges
 
 
@@ -95,7 +95,7 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
     Source: Alain and Bengio 2016, arXiv 1610.01644; Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
     """
     positive_integer("folds", folds, least=2)
-    ridges = _strengths(ridge)
+    ridges = ridge_strengths(ridge)
     info = single_info(
         name="linear-probe",
         title="linear decoding accuracy",
@@ -150,7 +150,7 @@ def concept_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = R
     Source: Alain and Bengio 2016, arXiv 1610.01644; Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
     """
     positive_integer("folds", folds, least=2)
-    ridges = _strengths(ridge)
+    ridges = ridge_strengths(ridge)
     info = single_info(
         name="concept-probe",
         title="linear decodability of a known factor",

@@ -7,36 +7,25 @@ Source: Hao, Wan and Zhai 2026, arXiv 2606.21126. Each check returns a sentence 
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-
-from probes.features import features
-from probes.probe import Undefined
-from probes.subject import Subject, Task, in_double
 
 LARGEST_GROWTH = 50.0
 SMALLEST_GRADIENT = 1e-7
 SMALLEST_GAIN = 0.02
 
 
-def _lengths(array: Any, name: str) -> np.ndarray:
-    """L2 norm of each row, whatever the shape of a row."""
-    array = np.asarray(array)
-    return np.linalg.norm(features(array.reshape(len(array), -1), name), axis=1)
+def activity_norm(lengths: np.ndarray) -> float:
+    """Median over stimuli of ‖h‖."""
+    return float(np.median(lengths))
 
 
-def activity_norm(h: Any) -> float:
-    """Median over stimuli (rows) of ‖h‖."""
-    return float(np.median(_lengths(h, "the activity")))
-
-
-def gradient_norm(g: Any) -> float:
-    """Root mean square over stimuli (rows) of ‖∂L/∂h‖, L the mean loss of a batch of a few hundred.
+def gradient_norm(lengths: np.ndarray) -> float:
+    """Root mean square over stimuli of ‖∂L/∂h‖, L the mean loss of a batch of a few hundred.
 
     Not the median: most stimuli of a good classifier have no error left, and its gradient is sound all the same.
     """
-    return float(np.sqrt(np.mean(_lengths(g, "the gradient") ** 2)))
+    return float(np.sqrt(np.mean(lengths**2)))
 
 
 def scale_stability(norms: Mapping[str, float], threshold: float = LARGEST_GROWTH) -> str | None:
@@ -95,17 +84,3 @@ def depth_utility(
         f"accuracy is {100 * gain:+.1f} points beside {beside} (asked for: {100 * margin:+.1f}): training the depth "
         "brought little or nothing"
     )
-
-
-def layer_gradient(task: Task, s: Subject) -> np.ndarray | Undefined:
-    """Exact gradient of the mean cross-entropy at the subject's layer (the deepest if it names none), by stimulus."""
-
-    def value(task: Task, s: Subject) -> np.ndarray:
-        from probes.forward import loss_gradient
-
-        found = loss_gradient(s.model, s.params, task.x, s.layer or s.model.layers[-1], task.y)
-        return np.asarray(found).reshape(len(found), -1)
-
-    if s.no_logits is not None:
-        return s.no_logits
-    return s.model if isinstance(s.model, Undefined) else in_double("the gradient at a layer", value, task, s)

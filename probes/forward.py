@@ -54,10 +54,3 @@ def representation(s: Subject, x: jax.Array, params: Any = None) -> tuple[np.nda
 def answers(s: Subject, h: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Predictions of the subject from n × units activations of its layer."""
     return np.asarray(rest(s.model, s.params, jnp.asarray(h.reshape(len(h), *shape)), s.layer)).argmax(axis=1)
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def loss_gradient(model: Model, params: Any, x: jax.Array, layer: str, y: jax.Array) -> jax.Array:
-    """Gradient of the mean cross-entropy with respect to the activations of a hidden layer."""
-    h = model.hidden(params, x, layer)
-    return jax.grad(lambda h: cross_entropy(model.rest(params, h, layer), y))(h)

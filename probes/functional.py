@@ -26,6 +26,7 @@ from probes.tangent_kernel import kernel_velocity, rich_lazy, tangent_alignment,
 from probes.weight_probes import (
     distance_from_initialisation,
     gradient_alignment,
+    subspace_overlap,
     weight_feedback_angle,
     weight_spectrum,
 )
@@ -49,6 +50,7 @@ FUNCTIONAL: dict[str, Callable[..., FunctionalProbe]] = {
     "kernel-velocity": kernel_velocity,
     "weight-spectrum": weight_spectrum,
     "distance-from-initialisation": distance_from_initialisation,
+    "subspace-overlap": subspace_overlap,
     "weight-feedback-angle": weight_feedback_angle,
     "gradient-alignment": gradient_alignment,
 }

@@ -1,15 +1,16 @@
 """Linear maps from one representation to another: fitted on some stimuli, judged on others."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from probes.decoding import RIDGES as READOUT_RIDGES
 from probes.decoding import _readout
-from probes.probe import ProbeError, Undefined, non_negative
+from probes.probe import Undefined
 
 # Nearly no penalty at the lower end: a representation mapped to itself has to come out as it went in.
-RIDGES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+RIDGES = (1e-8, 1e-6, *READOUT_RIDGES)
 
 
 class AffineMap(NamedTuple):
@@ -21,15 +22,6 @@ class AffineMap(NamedTuple):
 
     def __call__(self, h: np.ndarray) -> np.ndarray:
         return h @ self.M + self.b
-
-
-def ridge_strengths(ridge: Any) -> tuple[float, ...]:
-    """One strength or several, each above 0."""
-    several = isinstance(ridge, Sequence | np.ndarray) and not isinstance(ridge, str)
-    ridges = tuple(non_negative("ridge", r) for r in (ridge if several else (ridge,)))
-    if not ridges or 0.0 in ridges:
-        raise ProbeError("ridge must be positive: without it the map is not unique; pass e.g. ridge=1e-8.")
-    return ridges
 
 
 def affine_map(X: np.ndarray, Y: np.ndarray, ridges: Sequence[float] = RIDGES) -> AffineMap:

@@ -82,6 +82,10 @@ class ProbeInfo:
         if unknown:
             raise ProbeError(f"{self.name}: unknown invariances {sorted(unknown)}; known are {sorted(INVARIANCES)}.")
 
+    def misleads(self, n: int, d: int) -> bool:
+        """Whether `few_stimuli` is what happens at n stimuli and d units, of the wider representation of two."""
+        return bool(self.few_stimuli) and n < 2 * d
+
     @property
     def label(self) -> str:
         """Name with settings, e.g. `mutual-knn(k=10)`: two values compare only if their labels are equal."""

@@ -73,7 +73,10 @@ def _single(of, **card) -> SingleProbe:
         s = singular_values(X)
         return s if isinstance(s, Undefined) else of(s)
 
-    return SingleProbe(single_info(invariances=INVARIANCES, **card), value)
+    return SingleProbe(single_info(invariances=INVARIANCES, few_stimuli=FEW, **card), value)
+
+
+FEW = "the value is biased low: the spectrum is that of the sample"
 
 
 def participation_ratio() -> SingleProbe:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from probes.decoding import RIDGES as READOUT_RIDGES
+from probes.decoding import ridge_strengths
 from probes.forward import answers, cross_entropy, representation
-from probes.maps import RIDGES, AffineMap, affine_map, explained, orthogonal_map, ridge_strengths
+from probes.maps import RIDGES, AffineMap, affine_map, explained, orthogonal_map
 from probes.probe import FunctionalProbe, ProbeInfo, Undefined, one_of, positive_integer
 from probes.subject import Subject, Task, functional_probe
 

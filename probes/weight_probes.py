@@ -12,6 +12,7 @@ from probes.weights import (
     direction_alignment,
     length,
     matrices,
+    subspace_overlap_of,
     tree_length,
     weight_feedback_alignment,
     weight_spectrum_of,
@@ -34,6 +35,10 @@ def _angle(found: Parts | Undefined) -> Parts | Undefined:
 
 def _weights(s: Subject) -> tuple[str, ...] | Undefined:
     return UNKNOWN if s.params is None else tuple(matrices(s.params))
+
+
+def _before(s: Subject) -> tuple[str, ...] | Undefined:
+    return BEFORE if s.initial is None else _weights(s)
 
 
 def weight_spectrum(low: int = 10, high: int = 50) -> FunctionalProbe:
@@ -85,9 +90,6 @@ def distance_from_initialisation() -> FunctionalProbe:
         "compare networks of one architecture and one distribution of initial weights. A random walk goes far too.",
     )
 
-    def places(s: Subject) -> tuple[str, ...] | Undefined:
-        return BEFORE if s.initial is None else _weights(s)
-
     def value(s: Subject) -> Parts:
         now, before = (matrices(tree)[s.layer] for tree in (s.params, s.initial))
         if now.shape != before.shape:
@@ -96,7 +98,40 @@ def distance_from_initialisation() -> FunctionalProbe:
         zero = Undefined("the initial weights are all zero, so there is no relative distance from them")
         return {"value": moved / start if start else zero, "absolute": moved}
 
-    return weight_probe(info, value, places)
+    return weight_probe(info, value, _before)
+
+
+def subspace_overlap(k: int = 10) -> FunctionalProbe:
+    """How much of the leading singular subspaces of each weight matrix W (inputs × units) training left in place.
+
+        value = ‖UᵀU₀‖²_F/k;  units = ‖VᵀV₀‖²_F/k,  U, V the k leading singular vectors, 0: at the start
+
+    Returns value (of the inputs, 0..1), units, and what independent random matrices give: chance (k/inputs) and
+    chance_units (k/units). The mean of the squared cosines of the principal angles: 1 where the subspaces coincide, 0
+    where they are orthogonal. Undefined where W or W₀ has a rank below k, or where W₀ is not known.
+    Source: Björck and Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3 (principal angles); Gur-Ari, Roberts and Dyer
+    2018, arXiv 1812.04754 (a leading subspace over training, there of the Hessian).
+    """
+    positive_integer("k", k)
+    info = _card(
+        name="subspace-overlap",
+        title="overlap of the weights' leading subspace with that at the start",
+        formula="‖UᵀU₀‖²_F/k, U and U₀ the k leading left singular vectors of W and W₀",
+        citation="Björck, Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3; Gur-Ari, Roberts, Dyer 2018, "
+        "arXiv 1812.04754",
+        range=(0.0, 1.0),
+        convention=f"k = {k}; W is inputs × units, uncentred, without biases; the value is of the inputs that a layer "
+        "reads most, units of the patterns that it answers with; all k directions count the same",
+        cost="inputs·units·min(inputs, units) for each matrix",
+        traps="Where k is not small beside the layer, chance is high: read it. Neighbouring singular values of random "
+        "weights are close, so that a small change turns their leading directions: a low value is no large change.",
+        params=(("k", int(k)),),
+    )
+
+    def value(s: Subject) -> Parts | Undefined:
+        return subspace_overlap_of(*(matrices(tree)[s.layer] for tree in (s.params, s.initial)), k)
+
+    return weight_probe(info, value, _before)
 
 
 def weight_feedback_angle() -> FunctionalProbe:

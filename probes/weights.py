@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from probes.features import features, scaled
-from probes.probe import ProbeError, Undefined, positive_integer
+from probes.probe import ProbeError, Undefined
 from probes.spectrum import exponent_of, stable_rank_of
 
 Parts = dict[str, float | Undefined]
@@ -98,13 +98,12 @@ def weight_change(params: Any, initial: Any) -> Parts:
     return {"": relative(params, initial), **{name: relative(params[name], initial[name]) for name in params}}
 
 
-def subspace_overlap(first: Any, second: Any, k: int = 10) -> Parts | Undefined:
-    """Overlap of the k leading singular subspaces of two matrices m × n: `‖U₁ᵀU₂‖²_F/k` and `‖V₁ᵀV₂‖²_F/k`.
+def subspace_overlap_of(first: Any, second: Any, k: int) -> Parts | Undefined:
+    """Overlap of the k leading singular subspaces of two matrices m × n (inputs × units).
 
-    1 where the subspaces coincide, 0 where they are orthogonal; k/m and k/n for independent random ones. Returns left
-    (inputs), right (units), chance_left, chance_right. Undefined where a matrix has a rank below k.
+    `‖U₁ᵀU₂‖²_F/k` of their inputs as "value" and `‖V₁ᵀV₂‖²_F/k` as "units"; "chance" k/m and "chance_units" k/n of
+    independent random ones. Undefined where a matrix has a rank below k.
     """
-    positive_integer("k", k)
     pair = [scaled(features(M, "a weight matrix")) for M in (first, second)]
     m, n = pair[0].shape
     if pair[1].shape != (m, n):
@@ -116,23 +115,8 @@ def subspace_overlap(first: Any, second: Any, k: int = 10) -> Parts | Undefined:
         if rank < k:
             return Undefined(f"a matrix has rank {rank}, which leaves no subspace of {k} directions")
         bases.append((u[:, :k], vt[:k].T))
-    left, right = (float(np.linalg.norm(bases[0][i].T @ bases[1][i]) ** 2) / k for i in (0, 1))
-    return {"left": left, "right": right, "chance_left": k / m, "chance_right": k / n}
-
-
-def change_overlap(
-    params_a: Any, initial_a: Any, params_b: Any, initial_b: Any, k: int = 10
-) -> dict[str, Parts | Undefined]:
-    """Of each layer: `subspace_overlap` of what training changed in two networks, W − W₀.
-
-    Networks of different initial weights have their units in different orders: only overlaps between networks of one
-    start say something about the rules.
-    """
-    trees = (params_a, initial_a, params_b, initial_b)
-    for tree in trees[1:]:
-        _same_shape(params_a, tree)
-    now_a, then_a, now_b, then_b = (matrices(tree) for tree in trees)
-    return {name: subspace_overlap(now_a[name] - then_a[name], now_b[name] - then_b[name], k) for name in now_a}
+    inputs, units = (float(np.linalg.norm(bases[0][i].T @ bases[1][i]) ** 2) / k for i in (0, 1))
+    return {"value": inputs, "units": units, "chance": k / m, "chance_units": k / n}
 
 
 def alignment(first: Any, second: Any) -> Parts | Undefined:
@@ -181,35 +165,4 @@ def direction_alignment(direction: dict[str, Any], reference: dict[str, Any]) ->
     High alignment is necessary for descent, not sufficient for learning.
     """
     _same_shape(direction, reference)
-    return {name: _aligned(direction[name], reference[name]) for name in direction}
-
-
-def _aligned(direction: Any, reference: Any) -> Parts | Undefined:
-    return alignment(_flat(direction), _flat(reference))
-
-
-def batch_direction_alignment(directions: list[dict], references: list[dict]) -> dict[str, Parts]:
-    """Of each block over several batches: cosine of the mean directions, and mean of the batches' cosines.
-
-    These are different quantities: averaging first removes what batches disagree on, so the first is the larger where
-    both directions share a mean and noise; report which one it is.
-    """
-    if not directions or len(directions) != len(references):
-        raise ProbeError(
-            f"there are {len(directions)} directions and {len(references)} references; pass one per batch."
-        )
-    for direction, reference in zip(directions, references, strict=True):
-        _same_shape(direction, reference)
-        _same_shape(direction, directions[0])
-    found = {}
-    for name in directions[0]:
-        of_batch = [_aligned(d[name], r[name]) for d, r in zip(directions, references, strict=True)]
-        undefined = [a for a in of_batch if isinstance(a, Undefined)]
-        mean = alignment(
-            *(np.mean([_flat(tree[name]) for tree in trees], axis=0) for trees in (directions, references))
-        )
-        found[name] = {
-            "cosine_of_means": mean if isinstance(mean, Undefined) else mean["cosine"],
-            "mean_cosine": undefined[0] if undefined else float(np.mean([a["cosine"] for a in of_batch])),
-        }
-    return found
+    return {name: alignment(_flat(direction[name]), _flat(reference[name])) for name in direction}

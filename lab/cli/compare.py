@@ -6,8 +6,9 @@ import json
 import math
 
 import click
+from click.core import ParameterSource
 
-from lab.cli.numbers import discovery, interval, number, test
+from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -64,8 +65,9 @@ MATCHES = click.Choice(["steps", "accuracy", "loss"])
 @device_option
 @store_option
 @json_option
+@click.pass_context
 def compare(
-    runs, measures, layers, search, stimuli, permutations, match, memory, as_csv, device, store, as_json
+    ctx, runs, measures, layers, search, stimuli, permutations, match, memory, as_csv, device, store, as_json
 ) -> None:
     """Compare the hidden representations of stored runs, block by block; train nothing.
 
@@ -93,6 +95,7 @@ def compare(
     from lab.device import prepare
 
     prepare(device)
+    refuse_idle_draws(ctx, measures)
     from lab.comparison import Plan, compare_runs
     from probes.all_pairs import bytes_of
 
@@ -115,6 +118,21 @@ def compare(
         print_comparison(comparison)
 
 
+def refuse_idle_draws(ctx: click.Context, measures) -> None:
+    """Refuse --permutations where no measure has a null.
+
+    Raises:
+        UsageError: none has.
+    """
+    from lab.errors import UsageError
+    from lab.measures import comparing_probe, has_null
+
+    if ctx.get_parameter_source("permutations") is ParameterSource.DEFAULT:
+        return
+    if not any(has_null(comparing_probe(text)[0]) for text in measures):
+        raise UsageError(f"--permutations changes nothing for {', '.join(measures)}: without a null; leave it out")
+
+
 def print_comparison(comparison) -> None:
     """The table for people: one block per measure and layer, and what was matched underneath."""
     from lab.comparison_nulls import null_sources
@@ -134,9 +152,12 @@ def print_comparison(comparison) -> None:
         "q",
     ]
     searched = "layer_a" in rows
+    names = names_in_table(comparison.labels)
+    for line in legend(names):
+        click.echo(line)
     for (measure, where), block in rows.groupby(["measure", "layer_choice" if searched else "layer"], sort=False):
         click.echo(f"{measure} ({block.iloc[0]['direction']}), {where}")
-        print_table(columns, [_line(row) for _, row in block.iterrows()])
+        print_table(columns, [_line(row, names) for _, row in block.iterrows()])
         click.echo("")
     where = "the best pair of layers of every two rules" if searched else "layers compared with their namesakes"
     click.echo(
@@ -147,7 +168,7 @@ def print_comparison(comparison) -> None:
         told = "" if math.isnan(loss) else f", training loss {loss:.4f}"
         click.echo(f"{label}: step {step}, validation accuracy {100 * accuracy:.2f} %{told}")
     click.echo(MATCHED[first["match"]])
-    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(
@@ -157,10 +178,10 @@ def print_comparison(comparison) -> None:
     )
 
 
-def _line(row) -> list[str]:
+def _line(row, names: dict[str, str]) -> list[str]:
     at = [f" {row[f'layer_{side}']}" if "layer_a" in row else "" for side in "ab"]
     return [
-        f"{row['rule_a']}{at[0]} - {row['rule_b']}{at[1]}",
+        f"{names[row['rule_a']]}{at[0]} - {names[row['rule_b']]}{at[1]}",
         interval(row, "between"),
         number(row["same_start"]),
         f"{number(row['ceiling_a'])} / {number(row['ceiling_b'])}",

@@ -7,6 +7,7 @@ import math
 
 import click
 
+from lab.cli.numbers import grouped
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -95,7 +96,7 @@ def print_description(rows) -> None:
         if lost:
             click.echo(f"{label}: {lost} seeds diverged and are left out")
     told = (f"{r.measure}, {r.rule}: {note}" for r in rows.itertuples() for note in r.notes.split("; ") if note)
-    for note in dict.fromkeys(told):
+    for note in grouped(told):
         click.echo(f"note: {note}")
 
 

@@ -7,7 +7,7 @@ import math
 
 import click
 
-from lab.cli.numbers import discovery, interval, number, test
+from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -106,9 +106,12 @@ def print_dynamics(found, store) -> None:
     first = rows.iloc[0]
     columns = ["rules", "step", "loss", "accuracy %", "between [95 %]", "same start", "ceilings"]
     columns += ["rule effect [95 %]", "p (floor)", "q"]
+    names = names_in_table(found.labels)
+    for line in legend(names):
+        click.echo(line)
     for (measure, layer), block in rows.groupby(["measure", "layer"], sort=False):
         click.echo(f"{measure} ({first_of(block, 'direction')}), {layer}")
-        print_table(columns, [_line(row) for _, row in block.iterrows()], {"step", "loss", "accuracy %"})
+        print_table(columns, [_line(row, names) for _, row in block.iterrows()], {"step", "loss", "accuracy %"})
         click.echo("")
     if found.paths is not None:
         print_paths(found.paths)
@@ -122,7 +125,7 @@ def print_dynamics(found, store) -> None:
         "no nulls (`lab compare`)."
     )
     click.echo(HELD[found.about["plan"]["against"]] + " Columns as in `lab compare`; q over all rows above.")
-    for note in dict.fromkeys(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
     click.echo(f"tables: {store.root / 'dynamics' / found.id}")
 
@@ -150,10 +153,10 @@ def first_of(block, name: str):
     return block.iloc[0][name]
 
 
-def _line(row) -> list[str]:
+def _line(row, names: dict[str, str]) -> list[str]:
     step = str(row["step_a"]) if row["step_a"] == row["step_b"] else f"{row['step_a']} / {row['step_b']}"
     return [
-        f"{row['rule_a']} - {row['rule_b']}",
+        f"{names[row['rule_a']]} - {names[row['rule_b']]}",
         step,
         " / ".join("-" if math.isnan(row[f"loss_{side}"]) else f"{row[f'loss_{side}']:.3f}" for side in "ab"),
         " / ".join(f"{100 * row[f'accuracy_{side}']:.1f}" for side in "ab"),

@@ -82,7 +82,9 @@ def measure(
         answer = measure_single(made, paths[0], given)
     elif len(paths) == 2:
         restricted = None if blocks is None else read_array(blocks)
-        answer = measure_pair(made, paths, y, null, permutations, seed, restricted)
+        answer = measure_pair(
+            made, paths, y, null, permutations, seed, restricted, lambda line: click.echo(line, err=True)
+        )
     else:
         answer = measure_all(made, paths, y, null, limit)
     answer = {"measure": made.info.label, **answer}
@@ -125,8 +127,13 @@ def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:
 
     if isinstance(made, PairProbe):
         what = f"{made.info.name}, a pair measure" if arrays == 2 else f"all pairs of {arrays} arrays"
-        ignored = ("predictions", "readout", *(("memory",) if arrays == 2 else ("permutations", "seed")))
-        null = ctx.params["null"]
+        null, drawn = ctx.params["null"], ("permutations", "seed")
+        ignored = ("predictions", "readout", *(("memory",) if arrays == 2 else drawn))
+        if not made.info.paired:
+            what, ignored = f"{made.info.name}, which has no null", (*ignored, "null", "blocks", *drawn)
+        elif null == "none":
+            ignored = (*ignored, *drawn)
+            what += " with --null none"
         if arrays > 2 and null in ("within-class", "restricted"):
             raise UsageError(f"--null {null} takes two arrays at a time: its permutations are drawn for each pair")
     else:

@@ -61,11 +61,12 @@ def rules(name, data, markdown, store, as_json) -> None:
         print_table(["rule", "what it is", f"{data}, test accuracy", "CPU-s/epoch", "passes"], rows)
         click.echo("\n`lab rules NAME` shows one; your own is one file: --rule ./my_rule.py (see CONTRIBUTING.md).")
         return
+    from lab.callstring import has_brackets
     from lab.request import make_rule
 
     rule, call, sources = make_rule(name)
     # A bare name stands for its own search, and so do the settings that this search chose.
-    names = [call] if "(" in name else [rule.info.name]
+    names = [call] if has_brackets(name) else [rule.info.name]
     names += [r.name for r in recipes if r.rule == call]
     recipe = None if sources else recipe_of(recipes, names, rule, data)
     if as_json:

@@ -33,14 +33,13 @@ def runs(ctx, store, as_json) -> None:
     if not rows:
         click.echo(f"no runs in {where.root} yet; `lab train --rule fa` makes one", err=True)
         return
-    columns = ["run", "status", "rule", "optimizer", "epochs", "seeds", "test accuracy", "size"]
+    columns = ["run", "status", "rule", "optimizer", "epochs", "seeds", "train size", "test accuracy", "size", "other"]
+    lines = [[shown(column, row) for column in columns] for row in rows]
+    used = len(columns) - (not any(row["other"] for row in rows))
     print_table(
-        columns,
-        [
-            [row[c.replace(" ", "_")] if isinstance(row[c.replace(" ", "_")], str) else shown(c, row) for c in columns]
-            for row in rows
-        ],
-        right={"epochs", "seeds", "size", "test accuracy"},
+        columns[:used],
+        [line[:used] for line in lines],
+        right={"epochs", "seeds", "train size", "test accuracy", "size"},
     )
     for row in rows:
         if row["problem"]:
@@ -49,7 +48,7 @@ def runs(ctx, store, as_json) -> None:
 
 def shown(column: str, row: dict) -> str:
     """A cell of the listing."""
-    value = row[column.replace(" ", "_")]
+    value = row[{"rule": "rule_call", "seeds": "which_seeds"}.get(column, column.replace(" ", "_"))]
     if value is None:
         return "-"
     if column == "size":
@@ -59,23 +58,42 @@ def shown(column: str, row: dict) -> str:
 
 def describe(folder) -> dict:
     """One line on a run; whatever is unreadable is left out, never raised."""
+    from algorithms import RULES
+    from lab.callstring import short
+    from lab.optimizers import OPTIMIZERS
+    from lab.request import seeds_text
     from lab.summary import rule_name, summarise
     from runs import RunError
 
     row = {"run": folder.id, "status": folder.status, "problem": folder.problem, "size": folder.size()}
     row |= dict.fromkeys(("rule", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"))
+    row |= dict.fromkeys(("rule_call", "which_seeds", "train_size")) | {"other": ""}
     try:
         spec = folder.spec
         row |= {"rule": rule_name(spec.rule), "arch": spec.arch, "data": spec.data, "epochs": spec.epochs}
-        row |= {
-            "optimizer": spec.optimizer.partition(", b1")[0] + (")" if ", b1" in spec.optimizer else ""),
-            "seeds": len(spec.seeds),
-        }
+        row |= {"optimizer": short(spec.optimizer, OPTIMIZERS), "seeds": len(spec.seeds)}
+        row |= {"rule_call": spec.rule if spec.sources else short(spec.rule, RULES), "train_size": spec.train_size}
+        row |= {"which_seeds": seeds_text(spec.seeds), "other": unusual(spec)}
         if row["status"] in ("complete", "diverged"):
             row["test_accuracy"] = summarise(folder)["test_accuracy"]["mean"]
     except RunError:
         pass  # `status` and `problem` have said so already
     return row
+
+
+def unusual(spec) -> str:
+    """What tells a run apart besides the columns and its id: settings that are not the default."""
+    from lab.callstring import parse, short
+    from lab.networks import ARCHITECTURES
+    from lab.request import BATCH
+
+    arch = parse(short(spec.arch, ARCHITECTURES), "")
+    orders = sorted(set(spec.order_seeds))
+    said = [f"{name}={value}" for name, value in arch.kwargs.items()]
+    said += [f"order seed {','.join(map(str, orders))}"] * (list(spec.order_seeds) != list(spec.seeds))
+    said += [f"batch {spec.batch}"] * (spec.batch != BATCH) + [spec.precision] * (spec.precision != "float32")
+    said += [f"cohort {spec.cohort}"] * (spec.cohort > 1) + [f"source {digest[:6]}" for _, digest in spec.sources]
+    return ", ".join(said)
 
 
 @runs.command()

@@ -53,6 +53,7 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     prepare(device)
     from dataclasses import asdict
 
+    from lab.callstring import has_brackets
     from lab.cli.progress import shown
     from lab.errors import UsageError
     from lab.fit import check_fit
@@ -102,7 +103,7 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
         sys.exit(130)
     tried = request_for(won.knob, won.rate, epochs=trial_epochs).spec
     recipe = Recipe(
-        name=call if "(" in asked else rule_name(call),
+        name=call if has_brackets(asked) else rule_name(call),
         rule=request.spec.rule,
         arch=request.spec.arch,
         data=request.spec.data,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lab.capture import dataset_of, layer_shapes, observe, stimuli
+from lab.cli.numbers import grouped
 from runs import Store, list_checkpoints
 
 QUICK = ("--stimuli", "60")
@@ -48,7 +49,7 @@ def test_a_single_measure_is_the_mean_over_seeds_of_its_definition(answer, runs,
         wanted = interval([ratio(h) for h in shown("bp", step)[0].hidden["dense1"].values()])
         found = [row[name], row[f"{name}_low"], row[f"{name}_high"]]
         assert found == pytest.approx(wanted, rel=1e-8)  # JSON keeps ten digits
-    assert (row["undefined"], row["notes"]) == ("", "")
+    assert (row["undefined"], row["notes"].removeprefix("1 of 60 rows are all zero (no unit responds)")) == ("", "")
 
 
 def test_a_functional_measure_is_the_mean_over_seeds_of_its_definition(answer, runs, shown):
@@ -194,8 +195,9 @@ def test_feature_maps_are_flattened_unless_said_and_the_name_says_it(answer, hom
     """Effective numbers by hand: participation ratio of flattened, pooled and laid out maps of an untrained network."""
     folder = Store(home / "store").find(runs["conv"])
     dataset = dataset_of([folder])
-    h = observe(folder, 0, stimuli(dataset, 60), dataset).hidden["conv1"][0]
-    shape = layer_shapes(folder, dataset)["conv1"]
+    observed = observe(folder, 0, stimuli(dataset, 60), dataset)
+    h, shape = observed.hidden["conv1"][0], observed.shapes["conv1"]
+    assert layer_shapes(folder, dataset) == observed.shapes
     assert int(np.prod(shape)) == h.shape[1]
     maps = h.astype(np.float64).reshape(60, *shape)
     rows = {"flatten": h, "pool": maps.mean(axis=(1, 2)), "positions": maps.reshape(-1, shape[-1])}
@@ -204,6 +206,19 @@ def test_feature_maps_are_flattened_unless_said_and_the_name_says_it(answer, hom
         (row,) = answer("describe", runs["conv"], "-m", measure, "--stimuli", "60")["rows"]
         assert row["measure"] == f"participation-ratio(maps={how})"
         assert row["value"] == pytest.approx(ratio(x), rel=1e-6)
+
+
+def test_few_stimuli_for_many_units_are_said_beside_the_value(answer, runs):
+    """30 stimuli, 3 · 3 · 2 units of flattened maps but 2 of pooled ones."""
+    measures = ("-m", "participation-ratio(maps=flatten)", "-m", "participation-ratio(maps=pool)", "-m", "dead-units")
+    flat, pooled, dead = answer("describe", runs["conv"], *measures, "--stimuli", "30")["rows"]
+    assert "with n = 30 stimuli and 18 units, the value is biased low" in flat["notes"]
+    assert "biased" not in pooled["notes"] + dead["notes"]
+
+
+def test_notes_that_differ_in_their_counts_alone_are_one():
+    notes = ["3 of 60 rows are zero", "fa: 3 of 60 rows", "7 of 60 rows are zero", "no null", "no null"]
+    assert grouped([*notes, "fa: 2 of 60 rows"]) == ["3 to 7 of 60 rows are zero", "fa: 2 to 3 of 60 rows", "no null"]
 
 
 def test_labels_go_with_positions_and_a_readout_of_pooled_maps_does_not_exist(answer, runs):

@@ -191,6 +191,9 @@ REFUSED = [
     ("participation-ratio a.npy --permutations 200", 2, ["--permutations changes nothing"]),
     ("linear-probe a.npy --labels y.npy --seed 0", 2, ["--seed changes nothing for linear-probe, a single measure"]),
     ("participation-ratio a.npy --labels y.npy", 2, ["--labels changes nothing for participation-ratio"]),
+    ("linear-cka a.npy b.npy --null none --permutations 9", 2, ["--permutations changes nothing", "--null none"]),
+    ("linear-cka a.npy b.npy --null none --seed 3", 2, ["--seed changes nothing"]),
+    ("imd a.npy b.npy --permutations 9", 2, ["--permutations changes nothing for imd, which has no null"]),
     ("linear-cka", 2, ["Missing argument 'A.npy [B.npy ...]'"]),
 ]
 
@@ -414,3 +417,24 @@ def test_fewer_stimuli_than_units_are_warned_of_or_undefined(answer):
         assert any("n = 60 stimuli and 5 and 70 units" in warning for warning in found["warnings"]), measure
     found = answer("measure", "cca", "a.npy", "wider.npy", "--permutations", "9")
     assert found["value"] is None or any("70 units" in warning for warning in found["warnings"])
+
+
+def test_one_representation_is_warned_of_like_a_pair(answer):
+    """Copies mislead a dimension, but no share of silent units; 60 stimuli are too few for 40 units, not for 5."""
+    copies = answer("measure", "twonn", "twins.npy")["warnings"]
+    assert any("30 of 60 rows repeat an earlier row exactly" in warning for warning in copies)
+    assert answer("measure", "sparsity", "twins.npy")["warnings"] == []
+    (few,) = answer("measure", "participation-ratio", "wide.npy")["warnings"]
+    assert "with n = 60 stimuli and 40 units, the value is biased low" in few
+    assert "use more than 80 stimuli" in few
+    assert answer("measure", "participation-ratio", "a.npy")["warnings"] == []
+    assert answer("measure", "debiased-participation-ratio", "wide.npy")["warnings"] == []
+
+
+def test_a_null_that_takes_long_says_so(ask, monkeypatch):
+    import lab.measuring
+
+    options = ("measure", "mutual-knn(k=3)", "a.npy", "b.npy", "--null", "global", "--permutations", "20")
+    assert "drawing" not in ask(*options).stderr
+    monkeypatch.setattr(lab.measuring, "LONG", 0.0)
+    assert "drawing 20 permutations of mutual-knn: some" in ask(*options).stderr

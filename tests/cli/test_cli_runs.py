@@ -5,6 +5,7 @@ import re
 import pytest
 
 KEYS = ["run", "status", "problem", "size", "rule", "arch", "data", "optimizer", "epochs", "seeds", "test_accuracy"]
+KEYS += ["rule_call", "which_seeds", "train_size", "other"]
 
 
 def test_the_list(ask, answer, runs, home):
@@ -17,6 +18,30 @@ def test_the_list(ask, answer, runs, home):
     header, *lines = ask("runs").stdout.splitlines()
     assert header.split()[:4] == ["run", "status", "rule", "optimizer"]
     assert len(lines) == len(rows)
+
+
+def test_what_tells_runs_apart_is_in_the_list(ask, answer, runs, tiny, tmp_path):
+    """Runs that differ in one thing each: their settings in as few words as one would type."""
+    differing = {
+        "": (),
+        "order seed 3": ("--order-seed", "3"),
+        "act=tanh": ("--arch", "mlp(8,act=tanh)"),
+        "batch 25": ("--batch", "25"),
+    }
+    options = ("--epochs", "0", "--seeds", "2", "--store", tmp_path, "--batch", "128")
+    found = {other: answer("train", *tiny, *options, *more)["run"] for other, more in differing.items()}
+    found["size"] = answer("train", *tiny, *options, "--train-size", "200")["run"]
+    found["seeds"] = answer("train", *tiny, *options, "--seeds", "3,5-6", "--rule", "fa(scale=0.5)")["run"]
+    found["sgd"] = answer("train", *tiny, *options, "--optimizer", "sgd(0.1,momentum=0.9)")["run"]
+    rows = {row["run"]: row for row in answer("runs", "--store", tmp_path)["runs"]}
+    assert {other: rows[found[other]]["other"] for other in differing} == {other: other for other in differing}
+    assert (rows[found["size"]]["train_size"], rows[found[""]]["train_size"]) == (200, 500)
+    assert (rows[found["seeds"]]["which_seeds"], rows[found[""]]["which_seeds"]) == ("3,5-6", "2")
+    assert (rows[found["seeds"]]["rule_call"], rows[found["seeds"]]["rule"]) == ("fa(scale=0.5)", "fa")
+    assert (rows[found["sgd"]]["optimizer"], rows[found[""]]["optimizer"]) == ("sgd(0.1,momentum=0.9)", "adam(0.001)")
+    header, *lines = ask("runs", "--store", tmp_path).stdout.splitlines()
+    assert header.split()[-1] == "other"
+    assert len({line.partition(" ")[2] for line in lines}) == len(lines) == 7
 
 
 def test_an_empty_store_is_no_error(ask, answer, tmp_path):

@@ -232,14 +232,24 @@ def test_layers_are_those_in_common(signals):
 
 
 def test_labels_name_what_differs():
-    def run(name, epochs, optimizer):
-        fields = ("rule", "arch", "train_size", "batch", "precision")
-        spec = SimpleNamespace(**dict.fromkeys(fields, "x"), epochs=epochs, optimizer=optimizer)
-        spec.rule = name
-        return SimpleNamespace(spec=spec, id=f"{name}-0123456789")
+    def run(name, epochs, optimizer, arch="mlp(8, act='relu')", seeds=(0, 1), orders=None, tail="0123456789"):
+        spec = SimpleNamespace(**dict.fromkeys(("train_size", "batch", "precision"), "x"), sources=())
+        spec.rule, spec.epochs, spec.optimizer, spec.arch = name, epochs, optimizer, arch
+        spec.seeds, spec.order_seeds = seeds, orders or seeds
+        return SimpleNamespace(spec=spec, id=f"{name}-{tail}")
 
-    runs = [run("fa(scale=1.0)", 5, "adam"), run("bp()", 5, "adam"), run("bp()", 5, "sgd"), run("bp()", 0, "adam")]
-    assert labels_of(runs) == ["fa", "bp [optimizer=adam]", "bp [optimizer=sgd]", "untrained"]
+    adam = "adam(learning_rate=0.01, schedule='cosine', b1=0.9, b2=0.999, eps=1e-08)"
+    runs = [run("fa(scale=1.0)", 5, adam), run("bp()", 5, adam), run("bp()", 5, "sgd(0.1)"), run("bp()", 0, adam)]
+    assert labels_of(runs) == ["fa", "bp [optimizer=adam(0.01)]", "bp [optimizer=sgd(0.1)]", "untrained"]
+    runs = [run("bp()", 5, adam), run("bp()", 5, adam, orders=(3, 3)), run("bp()", 5, adam, seeds=(4, 5))]
+    runs += [run("bp()", 5, adam, "mlp(8, act='tanh')", orders=(3, 3)), run("bp()", 5, adam, tail="other")]
+    assert labels_of(runs) == [
+        "bp [arch=mlp(8), seeds=2, order_seed=seed, 0123456789]",
+        "bp [arch=mlp(8), seeds=2, order_seed=3]",
+        "bp [arch=mlp(8), seeds=4-5, order_seed=seed]",
+        "bp [arch=mlp(8,act=tanh)]",
+        "bp [arch=mlp(8), seeds=2, order_seed=seed, bp()-other]",
+    ]
 
 
 def test_runs_whose_networks_share_a_data_order_beside_others_that_do_not_are_told():

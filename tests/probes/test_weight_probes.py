@@ -17,6 +17,7 @@ from probes.tangent_kernel import kernel_velocity, rich_lazy, tangent_distance
 from probes.weight_probes import (
     distance_from_initialisation,
     gradient_alignment,
+    subspace_overlap,
     weight_feedback_angle,
     weight_spectrum,
 )
@@ -103,6 +104,21 @@ def test_distance_is_of_the_weights_alone_relative_and_absolute():
         value(probe, params=now, initial=kernel([[1.0]]))
 
 
+def test_the_subspace_of_a_start_that_only_its_outputs_were_turned_of_is_all_there():
+    """W₀ R reads the same inputs in the same order as W₀, and answers with other patterns of units."""
+    rng = np.random.default_rng(0)
+    Q, R = (np.linalg.qr(rng.standard_normal((20, 20)))[0] for _ in range(2))
+    before = Q @ np.diag(np.arange(20.0, 0.0, -1.0))
+    found = value(subspace_overlap(k=4), params=kernel(before @ R), initial=kernel(before))
+    assert found["value"] == pytest.approx(1.0, abs=1e-9)
+    assert found["units"] == pytest.approx((R[:4, :4] ** 2).sum() / 4, abs=1e-9)  # V₀ is the identity, V is Rᵀ
+    assert (found["chance"], found["chance_units"]) == (0.2, 0.2)
+    assert "rank 20" in value(subspace_overlap(k=21), params=kernel(before), initial=kernel(before)).reason
+    assert "before training" in value(subspace_overlap(), params=kernel(before)).reason
+    with pytest.raises(ProbeError, match="k=0"):
+        subspace_overlap(k=0)
+
+
 def credit(direction, gradient):
     return lambda: ({"a": direction, "b": {"bias": np.zeros(1)}}, {"a": gradient, "b": {"bias": np.ones(1)}})
 
@@ -120,7 +136,8 @@ def test_directions_are_held_against_the_gradient_of_their_own_block():
 
 
 def test_what_is_not_known_of_a_network_has_a_reason_and_a_wrong_name_is_refused():
-    for probe in (weight_spectrum(), distance_from_initialisation(), weight_feedback_angle(), gradient_alignment()):
+    by_start = (distance_from_initialisation(), subspace_overlap())
+    for probe in (weight_spectrum(), *by_start, weight_feedback_angle(), gradient_alignment()):
         assert isinstance(value(probe), Undefined)
         assert isinstance(probe.places(Subject(SCORES)), Undefined)
     none = Undefined("nothing goes back")

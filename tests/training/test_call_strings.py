@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import RULES
-from lab.callstring import build, parse
+from lab.callstring import build, parse, short
 from lab.errors import UsageError
 from lab.networks import ARCHITECTURES
 from lab.optimizers import OPTIMIZERS
-from lab.request import make_rule, read_seeds
+from lab.request import make_rule, read_seeds, seeds_text
 
 SETTINGS = settings(derandomize=True, deadline=None, max_examples=200)
 
@@ -33,6 +33,16 @@ def test_the_canonical_form_reads_back_as_itself(parts, size, name, flag):
     number = float(size) if isinstance(size, int) and not isinstance(size, bool) else size
     assert made == (tuple(parts), number, name, flag)
     assert build(spelled, {"thing": thing}, "--thing") == (made, spelled)
+    assert build(short(spelled, {"thing": thing}), {"thing": thing}, "--thing") == (made, spelled)
+
+
+def test_the_short_form_has_no_default_and_no_quotes():
+    for text in ("adam(0.001)", "sgd(0.1,momentum=0.9)", "adam(0.001,schedule=constant)"):
+        assert short(build(text, OPTIMIZERS, "--optimizer")[1], OPTIMIZERS) == text
+    for text in ("mlp(256,128)", "mlp(8,act=tanh)", "conv(6,16,dense=(84,))"):
+        assert short(build(text, ARCHITECTURES, "--arch")[1], ARCHITECTURES) == text
+    assert short(build("fa", RULES, "--rule")[1], RULES) == "fa"
+    assert short("my_rule(scale=0.1)", RULES) == "my_rule(scale=0.1)"
 
 
 @SETTINGS
@@ -135,6 +145,7 @@ def test_what_cannot_be_is_refused_with_what_would_work(text, says):
 )
 def test_seeds(text, seeds):
     assert read_seeds(text) == seeds
+    assert read_seeds(seeds_text(seeds)) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "a", "3,3", "1-3,2", "5-3", "1.5", "4294967296,", "0-99999999999"])
