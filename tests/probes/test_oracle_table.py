@@ -102,6 +102,7 @@ FUNCTIONAL_ORACLES = {
     "rich-lazy": (TANGENT,),
     "kernel-velocity": (TANGENT,),
     "weight-spectrum": ("test_spectrum_of_a_random_matrix_is_scipys",),
+    "subspace-overlap": ("test_subspaces_overlap_by_the_squared_cosines_of_scipys_angles",),
     "distance-from-initialisation": ("test_distance_is_of_the_weights_alone_relative_and_absolute",),
     "weight-feedback-angle": (ANGLES,),
     "gradient-alignment": (ANGLES,),

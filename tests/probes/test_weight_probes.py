@@ -119,6 +119,18 @@ def test_the_subspace_of_a_start_that_only_its_outputs_were_turned_of_is_all_the
         subspace_overlap(k=0)
 
 
+def test_subspaces_overlap_by_the_squared_cosines_of_scipys_angles():
+    from scipy.linalg import subspace_angles, svd
+
+    rng = np.random.default_rng(1)
+    W, start = rng.standard_normal((2, 30, 12))
+    found = value(subspace_overlap(k=5), params=kernel(W), initial=kernel(start))
+    (U, _, Vt), (U0, _, V0t) = svd(W, full_matrices=False), svd(start, full_matrices=False)
+    inputs, units = subspace_angles(U[:, :5], U0[:, :5]), subspace_angles(Vt[:5].T, V0t[:5].T)
+    assert found["value"] == pytest.approx(np.mean(np.cos(inputs) ** 2), abs=1e-12)
+    assert found["units"] == pytest.approx(np.mean(np.cos(units) ** 2), abs=1e-12)
+
+
 def credit(direction, gradient):
     return lambda: ({"a": direction, "b": {"bias": np.zeros(1)}}, {"a": gradient, "b": {"bias": np.ones(1)}})
 
