@@ -235,20 +235,19 @@ def describe_run(folder, label: str, probes, layers, shapes, plan: DescriptionPl
             "accuracy": mean_accuracy(folder, step),
             "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
         }
-        rows += [
-            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before)}
-            for (probe, layer), now, before in zip(asked, found, start, strict=True)
-        ]
+        for (probe, layer), now, before in zip(asked, found, start, strict=True):
+            of = {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts}
+            rows.append({**of, **cells(now, before, probe.info.range)})
     return rows
 
 
-def cells(now: dict[int, Found], before: dict[int, Found]) -> dict[str, Any]:
+def cells(now: dict[int, Found], before: dict[int, Found], bounds: tuple[float, float]) -> dict[str, Any]:
     """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
     row: dict[str, Any] = {}
     notes: list[str] = []
     value, why = over_seeds(now)
-    put(row, "value", value, notes)
-    put(row, "untrained", over_seeds(before)[0], notes)
+    put(row, "value", value, notes, bounds)
+    put(row, "untrained", over_seeds(before)[0], notes, bounds)
     row["seeds"] = len(now) - len(why)
     row["undefined"] = value.reason if isinstance(value, Undefined) else ""
     row["parts"] = json.dumps(mean_parts(list(now.values())))

@@ -146,13 +146,13 @@ def test_seeds_without_a_value_are_left_out_and_named():
 
     gone = Undefined("no unit varies")
     now = {0: {"value": 1.0, "more": 5.0}, 1: gone, 2: {"value": 4.0, "more": gone}, 3: {"value": gone, "more": 1.0}}
-    row = cells(now, dict.fromkeys(now, gone))
+    row = cells(now, dict.fromkeys(now, gone), (0.0, np.inf))
     assert (row["value"], row["seeds"], row["undefined"]) == (2.5, 2, "")
     assert json.loads(row["parts"]) == {"more": 3.0}
     assert "seed 1 undefined: no unit varies" in row["notes"]
     assert "seed 3 undefined: no unit varies" in row["notes"]
     assert "untrained undefined: no unit varies" in row["notes"]
-    row = cells(dict.fromkeys(now, gone), now)
+    row = cells(dict.fromkeys(now, gone), now, (0.0, np.inf))
     assert (np.isnan(row["value"]), row["seeds"], row["undefined"]) == (True, 0, "no unit varies")
 
 
