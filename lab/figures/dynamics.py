@@ -93,11 +93,12 @@ def draw(rows: pd.DataFrame, style: Style, against: str = "step", labels: list[s
 def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], name: str, against: str, title: str):
     layers = list(dict.fromkeys(table["layer"]))
     room = style.width_in - 5 * style.font_pt / 72
+    narrowest = (0.9 if style.height_in else 1.2) * style.panel_in  # width is what a slide has
     # One pair has its layers side by side; several have a row of pairs for each layer.
     panels = [(chosen[0], layer) for layer in layers]
-    columns = columns_of(len(layers), room, 1.2 * style.panel_in)
+    columns = columns_of(len(layers), room, narrowest)
     if len(chosen) > 1:
-        columns = columns_of(len(chosen), room, 1.2 * style.panel_in)
+        columns = columns_of(len(chosen), room, narrowest)
         chunks = [chosen[k : k + columns] for k in range(0, len(chosen), columns)]
         panels = [
             (pair, layer) for chunk in chunks for layer in layers for pair in [*chunk, *[None] * (columns - len(chunk))]
@@ -123,11 +124,16 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], nam
             ax.axis("off")
     if against == "step":
         step_axis(axes[0, 0], sorted({int(step) for step in table["x"]}), style, panel)
+    # "accuracy (%)" where the panel is too narrow for more.
+    axis = AXES[against]
+    if text_width_in(axis, style.font_pt) > 1.15 * panel:
+        axis = axis.partition(" ")[2]
     for column in axes.T:  # the lowest panel of each column carries the axis
-        *above, last = [ax for ax in column if id(ax) in taken]
+        last = [ax for ax in column if id(ax) in taken][-1]
         last.tick_params(which="both", labelbottom=True)
-        last.set_xlabel(AXES[against])
-        for ax in above if len(chosen) <= columns else ():  # the same rules all the way down
+        last.set_xlabel(axis)
+    for ax, panel, below in zip(axes.flat, panels, panels[columns:], strict=False):
+        if panel[0] and panel[0] == below[0]:  # the same rules, and so the same numbers
             ax.tick_params(which="both", labelbottom=False)
     known = table[["value", "low", "high"]].to_numpy(dtype=float)
     known = known[np.isfinite(known)]
@@ -139,7 +145,9 @@ def _drawn(style: Style, table: pd.DataFrame, chosen: list[tuple[str, str]], nam
         least, most = 0.0 if known.min() >= 0 else bottom, 1.0 if known.max() < 1 + 1e-9 else top
         least, most = max(bottom, least), min(top, most) + 1e-9
         axes[0, 0].set_yticks([tick for tick in axes[0, 0].get_yticks() if least <= tick <= most])
-    figure.supylabel(name, size=style.font_pt)
+    if style.height_in:  # where height is scarce the count stands beside the panels
+        name, title = f"{name}\n{title}", ""
+    figure.supylabel(name, size=style.font_pt, multialignment="center")
     _legend(figure, table, chosen, against, title, style)
     check_room(figure, style)
     return figure
@@ -168,7 +176,7 @@ def _legend(figure, table: pd.DataFrame, chosen: list[tuple[str, str]], against:
     figure.legend(
         handles=list(handles.values()),
         labels=list(handles),
-        title=title,
+        title=title or None,
         loc="outside lower center",
         ncols=columns_of(len(handles), style.width_in, wide),
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
