@@ -27,12 +27,22 @@ def mean_interval(found: list[float | Undefined]) -> Interval | Undefined:
     return jackknife(lambda kept: float(numbers[kept].mean()), range(len(numbers)))
 
 
-def put(row: dict[str, Any], name: str, found: Interval | Undefined, notes: list[str]) -> None:
-    """A value with its interval into three columns; what is undefined becomes nan here and a reason in the notes."""
+def put(
+    row: dict[str, Any],
+    name: str,
+    found: Interval | Undefined,
+    notes: list[str],
+    bounds: tuple[float, float],
+) -> None:
+    """A value with its interval into three columns; what is undefined becomes nan here and a reason in the notes.
+
+    bounds: what the number can be, by the measure's card; intervals are cut to it (`Interval.within`).
+    """
     if isinstance(found, Undefined):
         row[name] = row[f"{name}_low"] = row[f"{name}_high"] = np.nan
         notes.append(f"{name.replace('_', ' ')} undefined: {found.reason}")
         return
+    found = found.within(bounds)
     for suffix, value in (("", found.value), ("_low", found.low), ("_high", found.high)):
         row[name + suffix] = np.nan if isinstance(value, Undefined) else float(value)
     if isinstance(found.low, Undefined):

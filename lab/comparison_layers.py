@@ -48,8 +48,12 @@ class Representations(Measured):
         self.seeds.append(seed)
         self.untrained.append(untrained)
         self.places[seed] = place
-        hollow = tuple(np.broadcast_to(np.float64(0), array.shape) for array in p.arrays)
-        self.sketches.append(replace(p, arrays=hollow))
+        self.sketches.append(sketch(p))
+
+
+def sketch(p: Prepared) -> Prepared:
+    """A prepared representation without its content: remarks are made of shapes, which take no memory."""
+    return replace(p, arrays=tuple(np.broadcast_to(np.float64(0), array.shape) for array in p.arrays))
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def _search(probe, measured: list[Representations], met: list[tuple[int, int]], 
     left = len(found) - len(known)
     row["notes"] += [f"{left} of {len(found)} pairs of layers have no value and were not looked at"] * bool(left)
     if known:
-        interval = _interval(list(known.values()), info.direction)
+        interval = _interval(list(known.values()), info.direction).within(info.range)
         row["between_low"], row["between_high"] = (
             (np.nan, np.nan) if isinstance(interval.low, Undefined) else (interval.low, interval.high)
         )

@@ -14,7 +14,7 @@ import numpy as np
 from lab.capture import shaped, sound_seeds
 from lab.cells import ONE_SEED, WHOLE, mean_interval, put
 from probes import ProbeInfo, Undefined
-from probes.intervals import between_interval, contrast_interval, mean_between, within_interval
+from probes.intervals import between_interval, contrast_interval, contrast_range, mean_between, within_interval
 from probes.nulls import KINDS, NullResult
 from probes.seed_tests import paired_swap_test, seed_label_test
 from probes.subject import Subject
@@ -258,13 +258,14 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
             f"ceiling_{side}",
             NO_VALUE if not all_known(W, True) else within_interval(W) if len(W) > 1 else ONE_SEED,
             notes,
+            info.range,
         )
-        put(row, f"untrained_{side}", mean_interval([m.untrained[i] for i in rows]), notes)
+        put(row, f"untrained_{side}", mean_interval([m.untrained[i] for i in rows]), notes, info.range)
     defined = bool(S.size) and all_known(S, pairing.paired) and all_known(A, True) and all_known(B, True)
     several = defined and (min(len(A), len(B)) > 1)
     unknown = ONE_SEED if not S.size or defined else NO_VALUE
     between = defined and (len(A) > 1 if pairing.paired else True)
-    put(row, "between", between_interval(S, pairing.paired) if between else unknown, notes)
+    put(row, "between", between_interval(S, pairing.paired) if between else unknown, notes, info.range)
     for name, one_way in (("a_to_b", forward), ("b_to_a", backward)):
         mean = mean_between(one_way, "exclude" if pairing.paired else "include") if between else unknown
         row[name] = np.nan if isinstance(mean, Undefined) else mean
@@ -272,10 +273,10 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     shared = defined and pairing.paired and one_start and np.isfinite(np.diag(S)).all()
     lost = NO_VALUE if defined else unknown
     apart = NO_SHARED_START if not pairing.paired else lost if one_start else OTHER_NETWORKS
-    put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes)
+    put(row, "same_start", between_interval(S, True, "only") if shared else apart, notes, info.range)
     facts = {"direction": info.direction}
     effect = contrast_interval(A, B, S, **facts, paired=pairing.paired) if several else unknown
-    put(row, "rule_effect", effect, notes)
+    put(row, "rule_effect", effect, notes, contrast_range(info.range))
     row["rule_effect_p"] = row["rule_effect_p_floor"] = np.nan
     fewest = min(len(A), len(B))
     if several and fewest < FEWEST:

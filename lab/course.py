@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from lab.capture import (
     sound_seeds,
     stimuli,
 )
-from lab.comparison_layers import common_layers
+from lab.comparison_layers import common_layers, sketch
 from lab.comparison_table import Group
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import LabError, UsageError
 from lab.functional_model import subjects
 from probes import PairProbe, Prepared, Undefined, headline
-from probes.all_pairs import all_pairs
+from probes.all_pairs import all_pairs, prepare_all
 from probes.feature_maps import positions_of
 from probes.probe import FunctionalProbe
 from probes.subject import Subject, Task
@@ -175,27 +175,41 @@ class Course:
         self._read()
         return self._subjects[node]
 
-    def prepared(self, probe: PairProbe, layer: str, node: Node) -> Prepared:
-        """One representation as a probe wants it.
+    def prepared(self, probe: PairProbe, layer: str, nodes: Iterable[Node]) -> Iterator[tuple[Node, Prepared]]:
+        """These representations as a probe wants them, one after another, with a quarter of the memory.
 
         Raises:
             UsageError: see `require_enough`.
         """
         self._read()
-        array = shaped(np.load(self._file(layer, node)), self.shapes[node[0]][layer])
-        return require_enough(probe, layer, probe.prepare(array))
+        nodes = list(nodes)
+        arrays = (shaped(np.load(self._file(layer, node)), self.shapes[node[0]][layer]) for node in nodes)
+        for node, made in zip(nodes, prepare_all(probe, arrays, self.memory // 4), strict=True):
+            yield node, require_enough(probe, layer, made)
 
-    def values(self, probe: PairProbe, layer: str, nodes: Iterable[Node]) -> tuple[np.ndarray, dict[Node, Prepared]]:
-        """Values between all of these networks, and what is known of each but its arrays."""
+    def values(
+        self,
+        probe: PairProbe,
+        layer: str,
+        nodes: Iterable[Node],
+        meet: Callable[[Node, Prepared], None] = lambda node, p: None,
+    ) -> tuple[np.ndarray, dict[Node, Prepared]]:
+        """Values between all of these networks, and what is known of each but its content.
+
+        Within half of the memory, beside what `prepared` takes; what does not fit waits on disk.
+
+        Args:
+            meet: is shown every representation once, while it is there.
+        """
         known: dict[Node, Prepared] = {}
 
-        def ready():
-            for node in nodes:
-                made = self.prepared(probe, layer, node)
-                known[node] = replace(made, arrays=())
+        def ready() -> Iterator[Prepared]:
+            for node, made in self.prepared(probe, layer, nodes):
+                meet(node, made)
+                known[node] = sketch(made)
                 yield made
 
-        return all_pairs(probe, ready(), memory=self.memory), known
+        return all_pairs(probe, ready(), memory=self.memory // 2), known
 
     def functional_values(self, probe: FunctionalProbe, layer: str, nodes: list[Node]) -> np.ndarray:
         """The same of a symmetric measure of networks; nan where it is undefined."""

@@ -247,20 +247,21 @@ def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen
             "accuracy": mean_accuracy(folder, step),
             "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
         }
-        rows += [
-            {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts, **cells(now, before, said)}
-            for (probe, layer), now, before, said in zip(asked, found, start, told, strict=True)
-        ]
+        for (probe, layer), now, before, said in zip(asked, found, start, told, strict=True):
+            of = {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts}
+            rows.append({**of, **cells(now, before, probe.info.range, said)})
     return rows
 
 
-def cells(now: dict[int, Found], before: dict[int, Found], remarks: Sequence[str] = ()) -> dict[str, Any]:
+def cells(
+    now: dict[int, Found], before: dict[int, Found], bounds: tuple[float, float], remarks: Sequence[str] = ()
+) -> dict[str, Any]:
     """What a row holds of one measure: mean over seeds, that of the untrained networks, further numbers, reasons."""
     row: dict[str, Any] = {}
     notes: list[str] = []
     value, why = over_seeds(now)
-    put(row, "value", value, notes)
-    put(row, "untrained", over_seeds(before)[0], notes)
+    put(row, "value", value, notes, bounds)
+    put(row, "untrained", over_seeds(before)[0], notes, bounds)
     row["seeds"] = len(now) - len(why)
     row["undefined"] = value.reason if isinstance(value, Undefined) else ""
     row["parts"] = json.dumps(mean_parts(list(now.values())))

@@ -7,7 +7,8 @@ equally far.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from lab.measures import Probe, by_layer, comparing_probe, refuse_idle_layers, s
 from lab.shape_paths import Paths, matrix_of, no_metric, shape_paths, together
 from lab.tables import asked, read_tables, write_tables
 from probes import PairProbe, Prepared, Undefined
-from probes.all_pairs import MEMORY, all_pairs
+from probes.all_pairs import MEMORY, Shelf
 from probes.probe import FunctionalProbe
 from runs import RunFolder, Store
 
@@ -144,20 +145,13 @@ def follow(
     """All rows and all pairs of networks of one probe at one layer: pair of runs by pair of runs, points in order."""
     as_compared = Plan((probe.info.label,), plan.stimuli, 0, MATCH[plan.against], plan.layers)
     if isinstance(probe, FunctionalProbe):
-
-        def at(point):
-            return compare_networks(probe, layer, course.groups(point), course.task, as_compared)
+        found = [compare_networks(probe, layer, course.groups(p), course.task, as_compared) for p in points]
     else:
-        values_at = from_paths(course, paths, probe, layer) if probe.info.metric else measuring(course, probe, layer)
-
-        def at(point):
-            return compared(probe, layer, course, point, values_at(point), as_compared)
-
-    rows, pairs = [], []
-    for place, point in enumerate(points):
-        made, between = at(point)
-        rows += [{"point": place, **row} for row in made]
-        pairs += [{"point": place, **pair} for pair in between]
+        source = from_paths(course, paths, probe, layer) if probe.info.metric else measuring(course, probe, layer)
+        with source as values_at:
+            found = [compared(probe, layer, course, p, values_at(p), as_compared) for p in points]
+    rows = [{"point": place, **row} for place, (made, _) in enumerate(found) for row in made]
+    pairs = [{"point": place, **pair} for place, (_, made) in enumerate(found) for pair in made]
     # Matched to a third run, two runs may stand twice at the same steps.
     once = {(row["rule_a"], row["rule_b"], row["step_a"], row["step_b"]): row for row in reversed(rows)}
     rows = [{name: value for name, value in row.items() if name not in LEFT_OUT} for row in once.values()]
@@ -169,25 +163,30 @@ Values = tuple[np.ndarray, dict[Node, float | Undefined], dict[Node, Prepared]]
 """At one point: values between all networks, of each with its own start, and what is known of each."""
 
 
-def measuring(course: Course, probe: PairProbe, layer: str) -> Callable[[list[int]], Values]:
-    """Values at a point from the representations; those before training are prepared once."""
-    starts: dict[tuple[int, int], Prepared] = {}
+@contextmanager
+def measuring(course: Course, probe: PairProbe, layer: str) -> Iterator[Callable[[list[int]], Values]]:
+    """Values at a point from the representations; those before training are prepared once.
 
-    def at(point: list[int]) -> Values:
-        now = {node: course.prepared(probe, layer, node) for node in course.at(point)}
-        values = all_pairs(probe, now.values(), memory=course.memory)
-        own = {}
-        for node, p in now.items():
-            who = node[:2]
-            if who not in starts:
-                starts[who] = course.prepared(probe, layer, (*who, course.steps[0]))
-            own[node] = probe.value(p, starts[who])
-        return values, own, now
+    Within the memory of the course: a quarter of it holds the starts, and what does not fit waits on disk.
+    """
+    before = course.at([course.steps[0]] * len(course.folders))
+    places = {node[:2]: i for i, node in enumerate(before)}
+    with Shelf((p for _, p in course.prepared(probe, layer, before)), course.memory // 4) as starts:
 
-    return at
+        def at(point: list[int]) -> Values:
+            own: dict[Node, float | Undefined] = {}
+
+            def meet(node: Node, p: Prepared) -> None:
+                own[node] = probe.value(p, starts[places[node[:2]]])
+
+            values, known = course.values(probe, layer, course.at(point), meet)
+            return values, own, known
+
+        yield at
 
 
-def from_paths(course: Course, paths: Paths, probe: PairProbe, layer: str) -> Callable[[list[int]], Values]:
+@contextmanager
+def from_paths(course: Course, paths: Paths, probe: PairProbe, layer: str) -> Iterator[Callable[[list[int]], Values]]:
     """The same from distances that are known already."""
     D, known = matrix_of(course, paths, probe, layer)
     place = {node: i for i, node in enumerate(course.nodes)}
@@ -199,7 +198,7 @@ def from_paths(course: Course, paths: Paths, probe: PairProbe, layer: str) -> Ca
         own = {node: float(value) if np.isfinite(value) else NO_VALUE for node, value in own.items()}
         return D[np.ix_(rows, rows)], own, {node: known[node] for node in nodes}
 
-    return at
+    yield at
 
 
 def compared(probe: PairProbe, layer: str, course: Course, point: list[int], found: Values, plan: Plan):

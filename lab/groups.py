@@ -17,7 +17,7 @@ import numpy as np
 from lab.group_networks import EPOCHS, RESI, STIMULI, TRAIN, Shown
 from probes import PairProbe, ProbeError, Undefined
 from probes.all_pairs import all_pairs
-from probes.intervals import grouped_jackknife
+from probes.intervals import Interval, grouped_jackknife
 
 RULE = (
     "auprc: average precision of “same group” among all pairs of different networks, most alike first; chance is the "
@@ -152,7 +152,7 @@ def _grouped(score: Callable[[np.ndarray, np.ndarray], float], S: np.ndarray | U
         rows = np.concatenate([mine[which] for mine, which in zip(members, kept, strict=True)])
         return score(S[np.ix_(rows, rows)], group[rows])
 
-    return _within_range(grouped_jackknife(of, [len(mine) for mine in members]))
+    return _scored(grouped_jackknife(of, [len(mine) for mine in members]))
 
 
 def _layers(parts: list[np.ndarray | Undefined]) -> Scored:
@@ -161,11 +161,12 @@ def _layers(parts: list[np.ndarray | Undefined]) -> Scored:
     if undefined is not None:
         return undefined
     rates = np.array([disorder(S) for S in parts])
-    return _within_range(grouped_jackknife(lambda kept: float(rates[kept].mean()), [len(rates)]))
+    return _scored(grouped_jackknife(lambda kept: float(rates[kept].mean()), [len(rates)]))
 
 
-def _within_range(found: Any) -> Scored:
-    return found.value, max(0.0, found.low), min(1.0, found.high)
+def _scored(found: Interval) -> Scored:
+    found = found.within((0.0, 1.0))
+    return found.value, found.low, found.high
 
 
 def table(

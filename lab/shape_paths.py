@@ -226,7 +226,8 @@ def rule_means(paths: Paths) -> list[dict[str, Any]]:
             numbers = [ends[name][(*names, seed)] for seed in kept["seed"]] if name in ends else list(kept[name])
             defined = [float(v) for v in numbers if np.isfinite(v)]
             none = Undefined("no path has a value")
-            put(line, name, mean_interval(defined) if defined else none, notes)
+            bounds = (1.0 if name == "tortuosity" else 0.0, np.inf)
+            put(line, name, mean_interval(defined) if defined else none, notes, bounds)
         line["notes"] = "; ".join(dict.fromkeys(notes))
         lines.append(line)
     return lines

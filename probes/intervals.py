@@ -8,7 +8,7 @@ Matrices hold values between networks; entry [i, j] belongs to seed i of the fir
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Interval:
 
     low, high and se are Undefined, with the reason, when there are too few seeds; the value is then still given.
     n is the number of seeds (of the smaller group if two groups are not paired), level the nominal coverage.
+    Student's t knows no range: low and high may be values that the measure cannot have (see `within`).
     """
 
     value: float | Undefined
@@ -33,6 +34,23 @@ class Interval:
     n: int
     level: float
     method: str
+
+    def within(self, bounds: tuple[float, float]) -> "Interval":
+        """The same interval cut to the values that the estimated number can have, such as a measure's declared range.
+
+        What is estimated lies in the range, so that no coverage is lost: only ends that were impossible go. The
+        standard error stays. An end that is cut off stands on the bound, and says nothing about how sure it is there.
+        """
+        if isinstance(self.low, Undefined):
+            return self
+        # A value that rounding, or a user's card, puts beside its range stays in its interval.
+        least, most = min(bounds[0], self.value), max(bounds[1], self.value)
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
+
+
+def contrast_range(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Smallest and largest possible difference of two values, or of two means of values, in this range."""
+    return bounds[0] - bounds[1], bounds[1] - bounds[0]
 
 
 def _quantile(level: float | int, df: float) -> float:

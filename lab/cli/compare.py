@@ -75,8 +75,9 @@ def compare(
     rules the table gives the similarity between networks of different seeds, and beside it: the same between networks
     that started from the same weights; the ceiling (same rule, other seed) of each rule; each rule's networks against
     their own start; the global and the within-class permutation null; and the rule effect: by how much networks of
-    two rules are less alike than networks of one. Intervals (95 %) are over seeds. Functional measures compare what
-    the networks do with the inputs: they have no null, and those of a whole network one row, with the layer "output".
+    two rules are less alike than networks of one. Intervals (95 %) are over seeds, cut to what the measure can be.
+    Functional measures compare what the networks do with the inputs: they have no null, and those of a whole network
+    one row, with the layer "output".
 
     Feature maps are flattened unless the measure says maps=pool (means over positions) or maps=positions (every
     position is a stimulus; the nulls move whole images); its name in the table says which. A comparison that was

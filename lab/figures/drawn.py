@@ -144,6 +144,14 @@ def seed_words(seeds: dict[str, int]) -> str:
     return "seeds: " + ", ".join(f"{rule} {count}" for rule, count in seeds.items())
 
 
+def counted(n: int, seeds: dict[str, int], style: Style, name: str = "") -> str:
+    """How many stimuli and seeds, as the title of a legend, on as many lines as the page wants."""
+    words = ", ".join(
+        part for part in (name, f"n = {n} stimuli", seed_words({short(r): m for r, m in seeds.items()})) if part
+    )
+    return textwrap.fill(words, int(0.95 * style.width_in / text_width_in("m", style.small_pt)))
+
+
 def diverged_words(rows) -> list[str]:
     """Seeds that are not in the figure because training diverged, per rule; such columns may be absent."""
     lost: dict[str, int] = {}

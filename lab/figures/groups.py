@@ -15,7 +15,8 @@ from lab.group_networks import EPOCHS, SEEDS, STIMULI, TRAIN, Shown
 ABOUT = "every pair measure on groups of trained networks: does it find the groups, and the order of layers?"
 LINE = 1.45  # height of a row, in letters
 TRAINED, CONTROL = "#0072B2", "#8A8A8A"
-LABELS = {"auprc": "AUPRC", "violations": "violations"}
+LABELS = {"auprc": ("AUPRC", "→"), "violations": ("violations", "←")}
+"""The arrow points to the better end."""
 
 
 def draw(table: pd.DataFrame, shown: Sequence[Shown], style: Style) -> Drawn:
@@ -29,7 +30,7 @@ def draw(table: pd.DataFrame, shown: Sequence[Shown], style: Style) -> Drawn:
     score = {one.test.name: "violations" if one.test.layers else "auprc" for one in shown}
     table = table[table["score"] == table["test"].map(score)].reset_index(drop=True)
     with drawing(style):
-        figure = _drawn(table, score, style)
+        figure = _drawn(table, score, _counted(shown), style)
     return Drawn(figure, table, _caption(table, shown), style)
 
 
@@ -40,7 +41,15 @@ def ranked(table: pd.DataFrame) -> list[str]:
     return list(means.sort_values(ascending=False, kind="stable", na_position="last").index)
 
 
-def _drawn(table: pd.DataFrame, score: dict[str, str], style: Style):
+def _counted(shown: Sequence[Shown]) -> str:
+    """`25 networks per test, 5 for layers`: how many each score is taken from."""
+    counts = {one.test.name: len(one.group) for one in shown}
+    most = max(set(counts.values()), key=list(counts.values()).count)
+    others = [f"{count} for {name}" for name, count in counts.items() if count != most]
+    return ", ".join([f"{most} networks per test", *others])
+
+
+def _drawn(table: pd.DataFrame, score: dict[str, str], counted: str, style: Style):
     names = ranked(table)
     row_in = LINE * style.small_pt / 72
     room = 0.78 * (style.height_in or style.max_height_in)  # the rest is for titles, axes and the legend
@@ -50,19 +59,21 @@ def _drawn(table: pd.DataFrame, score: dict[str, str], style: Style):
     axes = figure.subplots(1, len(score), sharey=True, squeeze=False)[0]
     down = {name: i for i, name in enumerate(names)}
     narrow = max(text_width_in(test, style.font_pt) for test in score) > (style.width_in - 1.5) / len(score)
-    for ax, (test, what) in zip(axes, score.items(), strict=True):
+    for k, (ax, (test, what)) in enumerate(zip(axes, score.items(), strict=True)):
         for cell in table[table["test"] == test].itertuples():
             _dot(ax, down[cell.measure], cell, style)
         ax.axvline(table.loc[table["test"] == test, "chance"].iloc[0], color="black", ls="--", lw=style.thin_pt)
-        ax.set_title(test.replace(" ", "\n") if narrow else test, size=small if narrow else style.font_pt)
-        ax.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.5, -0.5), xlabel=LABELS[what])
+        words = test.replace(" ", "\n") + "\n" * (k % 2) if narrow else test  # every other name stands higher
+        ax.set_title(words, size=small if narrow else style.font_pt)
+        ax.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.5, -0.5), xlabel=("\n" if narrow else " ").join(LABELS[what]))
+        ax.xaxis.label.set_size(small if narrow else style.font_pt)
         ax.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
         ax.tick_params(axis="y", length=0)
         if style.grid:
             ax.set_axisbelow(True)
             ax.grid(axis="y")
     axes[0].set_yticks(list(down.values()), names, size=small)
-    _legend(figure, table, style)
+    _legend(figure, table, counted, style)
     check_room(figure, style)
     return figure
 
@@ -76,20 +87,22 @@ def _dot(ax, y: int, cell: Any, style: Style) -> None:
         ax.plot([cell.low, cell.high], [y, y], color=TRAINED, lw=style.line_pt, solid_capstyle="butt")
         ax.plot([cell.value], [y], "o", color=TRAINED, clip_on=False, zorder=4)
     else:
-        ax.plot([cell.value], [y], "o", mfc="white", mec=CONTROL, clip_on=False, zorder=3)
+        # A ring around what lies on it.
+        ax.plot([cell.value], [y], "o", mfc="none", mec=CONTROL, ms=1.5 * style.marker_pt, clip_on=False, zorder=3)
 
 
-def _legend(figure, table: pd.DataFrame, style: Style) -> None:
+def _legend(figure, table: pd.DataFrame, counted: str, style: Style) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=TRAINED, marker="o", lw=style.line_pt, label="trained"),
-        Line2D([], [], color=CONTROL, marker="o", mfc="white", ls="", label="before training"),
+        Line2D([], [], color=CONTROL, marker="o", mfc="none", ms=1.5 * style.marker_pt, ls="", label="before training"),
         Line2D([], [], color="black", ls="--", lw=style.thin_pt, label="chance"),
     ]
     if table["value"].isna().any():
         handles.append(Line2D([], [], color=CONTROL, marker="x", ls="", label="undefined"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) if style.width_in > 5 else 2)
+    columns = len(handles) if style.width_in > 5 else 2
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=f"n = {STIMULI} stimuli, {counted}")
 
 
 def _caption(table: pd.DataFrame, shown: Sequence[Shown]) -> str:
@@ -102,6 +115,7 @@ def _caption(table: pd.DataFrame, shown: Sequence[Shown]) -> str:
             f"hidden layer, n = {STIMULI} test images. Filled: trained, with 95 % intervals (delete-one-network "
             "jackknife within groups). Hollow: the same networks before training, the control.",
             *(_about(one, chances[one.test.name]) for one in shown),
+            "Rows: from the highest mean AUPRC down; an arrow at an axis points to its better end.",
             "AUPRC: average precision of “same group” among all pairs of different networks, 1 is best. Violations: of "
             "three layers, the nearer two less alike than the farthest two; 0 is best.",
             f"Crosses: {len(undefined)} undefined "

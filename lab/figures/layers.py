@@ -288,7 +288,7 @@ def _caption(table, rows, chosen, measure: str, direction: str, labels) -> str:
             "Filled: networks that differ in rule and seed; open: in rule only, from the same initial weights; small "
             "dots: single pairs of networks. Bands and crosses stand on their rule's side: the same rule with another "
             "seed (ceiling), and trained networks against their own initial weights.",
-            "Bars and bands: 95 % intervals over seeds, the unit of the experiment.",
+            "Bars and bands: 95 % intervals over seeds, the unit of the experiment, cut to the measure's range.",
             f"Dashed and dotted: means of the global and the within-class permutation null ({null_sources(rows)}"
             + (f"; largest p = {worst:.2g})." if worst == worst else ").") if rows["null_global"].notna().any()
             or rows["null_within"].notna().any() else "No null was computed.",

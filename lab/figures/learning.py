@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from lab.errors import LabError
@@ -136,8 +137,13 @@ def _accuracy_axis(ax) -> None:
     ax.set_ylabel("validation accuracy (%)")
 
 
-def step_axis(ax, steps: list[int], style: Style) -> None:
-    """Logarithmic from the first step that was measured on, with step 0 a decade's width to its left."""
+def step_axis(ax, steps: list[int], style: Style, panel_in: float | None = None) -> None:
+    """Logarithmic from the first step that was measured on, with step 0 a decade's width to its left.
+
+    First and last step always have their number; between stand decades, or the steps themselves where these are few.
+
+    panel_in: width of the panel, the narrowest one unless given.
+    """
     later = [step for step in steps if step > 0]
     if not later:
         ax.set(xlim=(-1, 1), xticks=[0])
@@ -145,20 +151,30 @@ def step_axis(ax, steps: list[int], style: Style) -> None:
     first = later[0]
     ax.set_xscale("symlog", linthresh=first, linscale=0.7)
     ax.set_xlim(-0.08 * first if steps[0] == 0 else first / 1.2, later[-1] * 1.15)
-    decades = [10**k for k in range(12) if first <= 10**k <= later[-1] * 1.15]
-    if len(decades) < 2:  # too few to read a logarithmic axis by
-        decades = [m * 10**k for k in range(12) for m in (1, 2, 5) if first <= m * 10**k <= later[-1] * 1.15]
-    ax.set_xticks([0, *decades] if steps[0] == 0 else decades)
+    decades = [10**k for k in range(12) if first <= 10**k <= later[-1]]
+    between = decades if len(decades) > 2 else later
+    ends = [steps[0], later[-1]]
+    transform = ax.xaxis.get_transform()
+    low, high = transform.transform(ax.get_xlim())
+    inch = (panel_in or style.panel_in) / (high - low)
+
+    def room(a: float, b: float) -> bool:
+        apart = abs(float(np.diff(transform.transform([a, b]))[0])) * inch
+        return apart > text_width_in(f"{step_name(a)}{step_name(b)}", style.small_pt) / 2 + 0.5 * style.small_pt / 72
+
+    ticks = list(dict.fromkeys(ends))
+    for step in between:
+        if all(room(step, other) for other in ticks):
+            ticks.append(step)
+    ax.set_xticks(sorted(ticks))
     ax.set_xticks([], minor=True)
     ax.xaxis.set_major_formatter(lambda step, _: step_name(step))
 
 
 def step_name(step: float) -> str:
-    """`10k` of 10000: short enough to stand side by side in a narrow panel."""
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if step >= size:
-            return f"{step / size:g}{letter}"
-    return f"{step:g}"
+    """`10k` of 10000, `8580` of 8580: short enough to stand side by side in a narrow panel, and exact."""
+    names = [f"{step / size:.12g}{letter}" for size, letter in ((1_000_000, "M"), (1_000, "k")) if step >= size]
+    return min([*names, f"{step:.12g}"], key=len)
 
 
 def coinciding(angles: pd.DataFrame, rules: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lab.errors import LabError
@@ -11,6 +12,7 @@ from lab.figures.drawn import (
     Drawn,
     check_room,
     columns_of,
+    counted,
     listed,
     new_figure,
     seed_words,
@@ -23,6 +25,7 @@ from lab.figures.style import Style, drawing, looks
 
 ABOUT = "paths of all networks over training in one space of shapes (a metric, such as angular-procrustes)"
 INK = "#1A1A1A"
+SHORT = 0.08  # of a panel: on a leg no longer an arrowhead would hide it
 MISLEADING = 0.2
 """Stress above which distances on the map are said to mislead."""
 
@@ -84,7 +87,7 @@ def _drawn(style: Style, table: pd.DataFrame, maps: pd.DataFrame, measure: str):
     wide = 3.4 * style.small_pt / 72 + max(text_width_in(handle.get_label(), style.small_pt) for handle in handles)
     count = {rule: of["seed"].nunique() for rule, of in table.groupby("rule", sort=False)}
     across = columns_of(len(handles), style.width_in, wide)
-    title = f"{measure}, {seed_words(count)}"
+    title = counted(int(maps["n"].iloc[0]), count, style, measure)
     figure.legend(handles=handles, loc="outside lower center", ncols=across, title=title)
     trim_height(figure, style)
     check_room(figure, style)
@@ -96,23 +99,40 @@ def _panel(ax, here: pd.DataFrame, look, tallest: float, style: Style) -> None:
 
     tallest: height over width, the same for all panels.
     """
+    from matplotlib.path import Path
+    from matplotlib.transforms import Affine2D
+
+    head = Path([(-0.5, -0.5), (0, 0.5), (0.5, -0.5)])
+    low, high = here[["x", "y"]].min(), here[["x", "y"]].max()
+    half = 0.55 * max(float(high["x"] - low["x"]), float(high["y"] - low["y"]) / tallest, 1e-12)
+    span = 2 * half
     for (rule, _), of in here.groupby(["rule", "seed"], sort=False):
         of = of.sort_values("step")
         own = look[rule]
         ax.plot(of["x"], of["y"], color=own.colour, linestyle=own.dashes, linewidth=0.7 * style.line_pt, alpha=0.8,
                 marker="o", markersize=0.45 * style.marker_pt, markeredgewidth=0, zorder=2)  # fmt: skip
+        for x, y, dx, dy in arrows(of[["x", "y"]].to_numpy(), SHORT * span):
+            turned = np.degrees(np.arctan2(dy, dx)) - 90  # both axes have one scale
+            # Open: the networks of some rules end in a filled triangle.
+            ax.plot(x, y, marker=head.transformed(Affine2D().rotate_deg(turned)), color=own.colour, fillstyle="none",
+                    markersize=1.3 * style.marker_pt, markeredgewidth=0.8 * style.line_pt, zorder=2.5)  # fmt: skip
         first, last = of.iloc[0], of.iloc[-1]
         ax.plot(first["x"], first["y"], "o", color=INK, markerfacecolor="white", markersize=0.8 * style.marker_pt,
                 zorder=3)  # fmt: skip
         ax.plot(last["x"], last["y"], own.marker, color=own.colour, markersize=1.2 * style.marker_pt,
                 markeredgewidth=0, zorder=4)  # fmt: skip
-    low, high = here[["x", "y"]].min(), here[["x", "y"]].max()
-    half = 0.55 * max(float(high["x"] - low["x"]), float(high["y"] - low["y"]) / tallest, 1e-12)
     middle = (low + high) / 2
     ax.set(xlim=(middle["x"] - half, middle["x"] + half))
     ax.set(ylim=(middle["y"] - half * tallest, middle["y"] + half * tallest))
     ax.set_aspect("equal", adjustable="box")
     ax.locator_params(nbins=5, steps=[1, 2, 5, 10])
+
+
+def arrows(points: np.ndarray, shortest: float) -> list[tuple[float, float, float, float]]:
+    """Middle and direction (x, y, dx, dy) of every leg of a path on which an arrowhead has room."""
+    legs = np.diff(points, axis=0)
+    long = np.hypot(*legs.T) > shortest
+    return [(*middle, *leg) for middle, leg in zip((points[:-1] + legs / 2)[long], legs[long], strict=True)]
 
 
 def _caption(table: pd.DataFrame, checkpoints: pd.DataFrame, maps: pd.DataFrame, measure: str) -> str:
@@ -134,8 +154,8 @@ def _caption(table: pd.DataFrame, checkpoints: pd.DataFrame, maps: pd.DataFrame,
             f"{len(steps)} stored steps ({listed(steps, 10)}) on n = {int(maps['n'].iloc[0])} stimuli, drawn by metric "
             f"multidimensional scaling, layer by layer; {seed_words(seeds)}.",
             "A line is one network. Open: before training, where networks of one seed are the same under every rule; "
-            "filled: after the last step; dots: stored steps between. Axes are in units of the distance; their "
-            "directions mean nothing by themselves.",
+            "filled: after the last step; dots: stored steps between; arrowheads point forward in time. Axes are in "
+            "units of the distance; their directions mean nothing by themselves.",
             f"Fit ({'; '.join(told)}).",
             f"Stress above {MISLEADING:g} at {listed(bad)}: distances there mislead; the table has the true ones from "
             "step to step." if bad else "",

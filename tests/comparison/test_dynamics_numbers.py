@@ -1,5 +1,6 @@
 """The course of training in numbers: points, rows and paths, held against paths whose lengths are known."""
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -259,5 +260,40 @@ def test_too_few_stimuli_are_refused_where_there_is_no_null(course):
     with pytest.raises(
         UsageError, match=r"linear-cka without a null would mislead: .*60 stimuli and 40 .*--stimuli 80"
     ):
-        course.prepared(PROBES["linear-cka"](), "dense1", course.nodes[0])
-    assert course.prepared(PROBES["debiased-cka"](), "dense1", course.nodes[0]).d == 40
+        list(course.prepared(PROBES["linear-cka"](), "dense1", course.nodes))
+    (only,) = course.prepared(PROBES["debiased-cka"](), "dense1", course.nodes[:1])
+    assert (only[0], only[1].d) == (course.nodes[0], 40)
+
+
+def test_what_does_not_fit_the_memory_is_not_kept_there_and_changes_no_number(course):
+    """Twelve networks, of this and of the first step, are 4.6 MB; with 2 MiB no more than these are ever there."""
+    rng, probe, alive, most = np.random.default_rng(5), PROBES["debiased-cka"](), [], 0
+    for node in course.nodes:
+        np.save(course._file("dense1", node), rng.standard_normal((400, 120)))
+    course.seen = SimpleNamespace(y=np.arange(400) % 4)
+    course.shapes = [{"dense1": (120,)}] * 2
+
+    def counted(x):
+        nonlocal most
+        made = probe.prepare(x)
+        alive.extend(map(weakref.ref, made.arrays))
+        most = max(most, sum(array.nbytes for ref in alive if (array := ref()) is not None))
+        return made
+
+    found = []
+    for course.memory in (2**30, 2**21):
+        most = 0
+        found.append(follow(probe._replace(prepare=counted), "dense1", course, [[0, 0], [10, 40]],
+                            DynamicsPlan(stimuli=400), None))  # fmt: skip
+        assert (most <= 2**21) == (course.memory == 2**21)
+    for whole, part in zip(*(pd.DataFrame(pairs)["value"] for _, pairs in found), strict=True):
+        assert part == pytest.approx(whole, rel=1e-9, abs=1e-12)
+
+
+def test_no_interval_of_a_course_leaves_the_range_of_its_measure(course):
+    """Before training two rules' networks of one seed are one network: 1, which rounding leaves by a digit."""
+    rows, _ = follow(PROBES["linear-cka"](), "dense1", course, [[0, 0], [10, 40]], DynamicsPlan(stimuli=N), None)
+    for row in rows:
+        for name in ("between", "same_start", "ceiling_a", "ceiling_b", "untrained_a", "untrained_b"):
+            assert min(0.0, row[name]) <= row[f"{name}_low"] <= row[f"{name}_high"] <= max(1.0, row[name]), name
+        assert -1.0 <= row["rule_effect_low"] <= row["rule_effect_high"] <= 1.0

@@ -1,13 +1,17 @@
 """Figures of the course of training show the numbers they were given, and say what a reader must know."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.path import Path
 from tables import SIX, course, paths
 
 from lab.errors import LabError
 from lab.figures import dynamics
 from lab.figures import paths as path_figure
-from lab.figures.style import rule_colour
+from lab.figures.paths import arrows
+from lab.figures.style import STYLES, rule_colour
 
 
 def drawn_at(figure):
@@ -27,7 +31,8 @@ def test_dynamics_plot_every_number_of_the_rows(neurips, against):
     points, table = drawn_at(drawn.figure), drawn.table
     for row in rows.to_dict("records"):
         a, b = row[f"{against}_a"], row[f"{against}_b"]
-        for name, x in (("between", (a + b) / 2), ("same_start", (a + b) / 2), ("ceiling_a", a), ("ceiling_b", b)):
+        x = a if against == "step" else row["point"] - rows["point"].min()  # points in their order
+        for name in ("between", "same_start", "ceiling_a", "ceiling_b"):
             assert (round(x, 9), round(row[name], 9)) in points, name
         here = table[(table["rule_a"] == row["rule_a"]) & (table["rule_b"] == row["rule_b"])]
         here = here[
@@ -37,15 +42,87 @@ def test_dynamics_plot_every_number_of_the_rows(neurips, against):
         assert (line["value"], line["low"], line["high"]) == tuple(
             row[f"between{end}"] for end in ("", "_low", "_high")
         )
-        assert (line["x_low"], line["x_high"]) == (min(a, b), max(a, b))
+        assert (line["x"], line["at_a"], line["at_b"]) == (x, a, b)
     assert len(drawn.figure.axes) == 6
 
 
-def test_dynamics_over_loss_run_from_high_to_low(neurips):
-    drawn = dynamics.draw(course(against="loss"), neurips, "loss")
-    left, right = drawn.figure.axes[0].get_xlim()
-    assert left > right > 0
-    assert "nearest training loss; a bar across joins the two, which differ by up to 0.02." in drawn.caption
+@pytest.mark.parametrize(
+    ("against", "above", "below"),
+    [
+        ("loss", ["0.69", "0.21", "0.062", "0.019"], ["0.71", "0.23", "0.082", "0.039"]),
+        ("accuracy", ["10.0", "30.0", "50.0", "70.0", "90.0"], ["8.0", "28.0", "48.0", "68.0", "88.0"]),
+    ],
+)
+def test_under_every_point_stands_how_far_both_rules_are(neurips, against, above, below):
+    ax = dynamics.draw(course(against=against), neurips, against).figure.axes[0]
+    ax.figure.draw_without_rendering()
+    shown = [[label for label in ax.xaxis.get_ticklabels(minor=minor) if label.get_text()] for minor in (False, True)]
+    assert [[label.get_text() for label in line] for line in shown] == [above, below]
+    assert [{label.get_color() for label in line} for line in shown] == [{rule_colour("bp")}, {rule_colour("fa")}]
+    top, bottom = (line[0].get_window_extent() for line in shown)
+    assert top.y0 >= bottom.y1 - 0.25 * bottom.height  # one line below the other
+    assert top.x0 + top.width / 2 == pytest.approx(bottom.x0 + bottom.width / 2, abs=1)
+
+
+@pytest.mark.parametrize("style", ["neurips", "icml", "nature", "slides"])
+def test_numbers_under_points_do_not_overlap(style):
+    rows = course(["bp", "fa"], against="accuracy", steps=(0, 10, 100, 468, 936, 1872, 3744, 8580))
+    figure = dynamics.draw(rows, STYLES[style], "accuracy").figure
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        for minor in (False, True):
+            boxes = [label.get_window_extent() for label in ax.xaxis.get_ticklabels(minor=minor) if label.get_text()]
+            assert len(boxes) > 2
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_points_whose_rules_are_not_equally_far_stand_on_grey(neurips):
+    rows = course(against="accuracy")
+    rows.loc[rows["point"] == 3, "accuracy_b"] -= 0.05
+    drawn = dynamics.draw(rows, neurips, "accuracy")
+    grounds = [patch.get_extents() for patch in drawn.figure.axes[0].patches if patch.get_facecolor()[0] == 0xED / 255]
+    left, right = (drawn.figure.axes[0].transData.transform([x, 0])[0] for x in (2.5, 3.5))
+    ((x0, x1),) = [(ground.x0, ground.x1) for ground in grounds]
+    assert (x0, x1) == pytest.approx((left, right))
+    assert set(drawn.table.loc[drawn.table["apart"], "at_a"]) == {rows.loc[rows["point"] == 3, "accuracy_a"].iloc[0]}
+    assert "leaves up to 7.0 points between them. Grey: over 2 points apart, no match." in drawn.caption
+    (legend,) = drawn.figure.legends
+    assert "over 2 points apart" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_how_many_stimuli_and_seeds_stands_in_the_figure(neurips):
+    (legend,) = dynamics.draw(course(), neurips).figure.legends
+    assert legend.get_title().get_text() == "n = 1000 stimuli, 4 seeds per rule"
+    (legend,) = path_figure.draw(*paths(), neurips).figure.legends
+    assert legend.get_title().get_text() == "angular-procrustes, n = 1000 stimuli, 3 seeds per rule"
+
+
+@pytest.mark.parametrize(
+    ("steps", "numbers"),
+    [
+        ((0, 10, 62), ["0", "10", "62"]),
+        ((0, 10, 100, 469, 938, 1876, 3752, 9380), ["0", "10", "100", "1k", "9380"]),
+        ((0, 10, 100, 1000, 1100), ["0", "10", "100", "1.1k"]),  # no room for 1k beside the last
+    ],
+)
+def test_the_last_step_has_its_number(neurips, steps, numbers):
+    ax = dynamics.draw(course(steps=steps), neurips).figure.axes[0]
+    ax.figure.draw_without_rendering()
+    shown = ax.xaxis.get_ticklabels()
+    assert [label.get_text() for label in shown] == numbers
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+def test_no_number_stands_where_the_measure_has_no_value(neurips):
+    rows = course()
+    ends = [name for name in rows if name.endswith(("_low", "_high"))]
+    rows[ends] = rows[ends].clip(0, 1)
+    rows.loc[0, ["same_start", "same_start_low", "same_start_high"]] = 1.0
+    rows.loc[0, ["ceiling_a", "ceiling_a_low", "ceiling_a_high"]] = 0.01
+    ax = dynamics.draw(rows, neurips).figure.axes[0]
+    assert min(ax.get_yticks()) >= 0
+    assert max(ax.get_yticks()) == pytest.approx(1)
 
 
 def test_the_caption_of_dynamics(neurips):
@@ -58,7 +135,9 @@ def test_the_caption_of_dynamics(neurips):
     assert "No null is drawn" in caption
     assert "No interval is defined for bp–fa, bp, fa." in dynamics.draw(course(seeds=2), neurips).caption
     matched = dynamics.draw(course(against="accuracy"), neurips, "accuracy").caption
-    assert "nearest validation accuracy; a bar across joins the two, which differ by up to 2.0 points." in matched
+    assert "as near in validation accuracy as stored steps come, which leaves up to 2.0 points between them" in matched
+    assert "over the accuracy of the rule on the left and, below, of the other." in matched
+    assert "Grey" not in matched
 
 
 def test_what_is_undefined_along_the_course_is_named(neurips):
@@ -95,6 +174,22 @@ def test_every_network_has_its_path_from_start_to_end(neurips):
         assert ax.get_xlim()[0] < here["x"].min() < here["x"].max() < ax.get_xlim()[1]
         assert ax.get_ylim()[0] < here["y"].min() < here["y"].max() < ax.get_ylim()[1]
         assert "stress 0.12" in [text.get_text() for text in ax.texts]
+
+
+def test_arrowheads_on_a_path_point_forward_in_time(neurips):
+    """A path right, then a hair's breadth up, then down: two heads, in the middle of the legs with room for one."""
+    assert arrows(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.01], [1.0, -0.99]]), 0.08) == [
+        (0.5, 0.0, 1.0, 0.0),
+        (1.0, -0.49, 0.0, -1.0),
+    ]
+    checkpoints, maps = paths(["bp"], seeds=1, layers=("dense1",), steps=(0, 10))
+    ax = path_figure.draw(checkpoints, maps, neurips).figure.axes[0]
+    (head,) = [line for line in ax.lines if isinstance(line.get_marker(), Path)]
+    tip = head.get_marker().vertices[1]
+    (start, end) = checkpoints[["x", "y"]].to_numpy()
+    assert tip / np.linalg.norm(tip) == pytest.approx((end - start) / np.linalg.norm(end - start))
+    assert (head.get_xdata()[0], head.get_ydata()[0]) == pytest.approx(tuple((start + end) / 2))
+    assert head.get_color() == rule_colour("bp")
 
 
 def test_the_caption_of_paths(neurips):

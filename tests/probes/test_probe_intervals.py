@@ -10,6 +10,7 @@ from probes.intervals import (
     between_interval,
     contrast,
     contrast_interval,
+    contrast_range,
     grouped_jackknife,
     jackknife,
     mean_between,
@@ -33,6 +34,30 @@ def test_jackknife_of_a_mean_is_the_t_interval():
     assert interval.n == 6
     narrow = jackknife(lambda kept: float(x[kept].mean()), range(6), level=0.5)
     assert narrow.high - narrow.low == pytest.approx(2 * t.ppf(0.75, 5) * se)
+
+
+def test_an_interval_is_cut_to_what_its_value_can_be():
+    found = jackknife(lambda kept: float(np.mean(np.array([0.8, 1.0, 1.0])[kept])), range(3))
+    assert found.high > 1
+    cut = found.within((-1.0, 1.0))
+    assert (cut.value, cut.low, cut.high, cut.se, cut.n) == (found.value, found.low, 1.0, found.se, 3)
+    assert found.within((0.9, 2.0)).low == 0.9
+    assert found.within((-np.inf, np.inf)) == found
+    assert found.within((0.0, 0.5)).high == found.value, "a value beside its range stays in its interval"
+    none = jackknife(lambda kept: 1.0, range(2))
+    assert none.within((0.0, 1.0)) is none
+    assert contrast_range((0.0, 1.0)) == (-1.0, 1.0)
+    assert contrast_range((0.0, np.inf)) == (-np.inf, np.inf)
+
+
+def test_cutting_an_interval_to_the_range_loses_no_coverage():
+    """Means of Beta(9, 1), which crowd at 1: the cut interval covers .9 in the very draws in which the other does."""
+    draws = np.random.default_rng(0).beta(9, 1, (400, 5))
+    whole = [jackknife(lambda kept, x=x: float(x[kept].mean()), range(5)) for x in draws]
+    cut = [interval.within((0.0, 1.0)) for interval in whole]
+    assert [i.low <= 0.9 <= i.high for i in whole] == [i.low <= 0.9 <= i.high for i in cut]
+    assert sum(i.high > 1 for i in whole) > 20
+    assert max(i.high for i in cut) == 1.0
 
 
 def test_jackknife_passes_seeds_through_by_name():
