@@ -199,8 +199,8 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
         notes = (f"only the {len(common)} seeds that both runs have are compared",) * bool(left)
         return Pairing(common, common, True, notes)
     # A single shared seed is no paired design, and its two networks must not count as strangers: one of them goes, that
-    # of the run with more seeds.
-    more, other = (a, b) if len(a.seeds) > len(b.seeds) else (b, a)
+    # of the run with more seeds; of two with as many, that of the second by id, whichever was named first.
+    other, more = sorted((a, b), key=lambda m: (len(m.seeds), m.group.folder.id))
     rest = [seed for seed in more.seeds if seed not in common]
     notes = tuple(f"seed {seed} of {more.group.label} is left out: {other.group.label} has it too" for seed in common)
     return Pairing(rest, b.seeds, False, notes) if more is a else Pairing(a.seeds, rest, False, notes)
