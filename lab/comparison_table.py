@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import ne
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.capture import shaped, sound_seeds
+from lab.capture import mean_of, shaped, sound_seeds
 from lab.cells import ONE_SEED, WHOLE, mean_interval, put
 from probes import ProbeInfo, Undefined
 from probes.intervals import between_interval, contrast_interval, contrast_range, mean_between, within_interval
@@ -60,7 +60,7 @@ class Group:
     """One run in a comparison: its networks at the compared step and at step 0.
 
     Attributes:
-        accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
+        accuracy, loss: seed -> validation accuracy, and training loss since the stored step before, at that step.
         trained, start: layer -> seed -> representation, at that step and at step 0.
         networks, untrained: seed -> the network itself, at that step and at step 0; empty where no measure needs it.
         shapes: layer -> shape of a representation of one stimulus, positions first; the arrays have it flattened.
@@ -69,8 +69,8 @@ class Group:
     folder: RunFolder
     label: str
     step: int
-    accuracy: float
-    loss: float
+    accuracy: Mapping[int, float]
+    loss: Mapping[int, float]
     trained: dict[str, dict[int, np.ndarray]]
     start: dict[str, dict[int, np.ndarray]]
     networks: dict[int, Subject] = field(default_factory=dict)
@@ -214,6 +214,9 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     """
     pairing = pair_up(a, b)
     notes = list(pairing.notes)
+    compared = ((a.group, pairing.a), (b.group, pairing.b))
+    accuracy_a, accuracy_b = (mean_of(group.accuracy, seeds) for group, seeds in compared)
+    loss_a, loss_b = (mean_of(group.loss, seeds) for group, seeds in compared)
     row: dict[str, Any] = {
         "measure": info.label,
         "direction": info.direction,
@@ -227,19 +230,19 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         "match": plan.match,
         "step_a": a.group.step,
         "step_b": b.group.step,
-        "accuracy_a": a.group.accuracy,
-        "accuracy_b": b.group.accuracy,
-        "loss_a": a.group.loss,
-        "loss_b": b.group.loss,
+        "accuracy_a": accuracy_a,
+        "accuracy_b": accuracy_b,
+        "loss_a": loss_a,
+        "loss_b": loss_b,
         "permutations": plan.permutations,
         "paired": pairing.paired,
         "seeds": min(len(pairing.a), len(pairing.b)),
     }
-    if plan.match == "accuracy" and abs(a.group.accuracy - b.group.accuracy) > ACCURACY_GAP:
-        gap = 100 * abs(a.group.accuracy - b.group.accuracy)
+    if plan.match == "accuracy" and abs(accuracy_a - accuracy_b) > ACCURACY_GAP:
+        gap = 100 * abs(accuracy_a - accuracy_b)
         notes.append(f"{a.group.label} and {b.group.label} differ by {gap:.1f} points at their nearest stored steps")
-    if plan.match == "loss" and abs(a.group.loss - b.group.loss) > LOSS_GAP * max(a.group.loss, b.group.loss):
-        told = f"{a.group.loss:.3g} and {b.group.loss:.3g}"
+    if plan.match == "loss" and abs(loss_a - loss_b) > LOSS_GAP * max(loss_a, loss_b):
+        told = f"{loss_a:.3g} and {loss_b:.3g}"
         notes.append(f"{a.group.label} and {b.group.label} have losses {told} at their nearest stored steps")
     for side in (a, b) if plan.match != "steps" else ():
         if side.group.step == 0 and side.group.folder.spec.epochs:

@@ -225,7 +225,7 @@ def variance_of(
         say(f"reading {folder.id} at step {step}")
         shown.append(observe(folder, step, seen, dataset))
     groups = [
-        Group(f, f.id, step, 0.0, 0.0, its.hidden, {}, shapes=its.shapes)
+        Group(f, f.id, step, {}, {}, its.hidden, {}, shapes=its.shapes)
         for f, step, its in zip(folders, steps, shown, strict=True)
     ]
     layers = common_layers(groups, plan.layers)

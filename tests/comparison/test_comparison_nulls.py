@@ -112,7 +112,7 @@ def group(label, separations, inside=0.0, seed=0, first=0):
     }
     spec = SimpleNamespace(seeds=tuple(answers), rule=f"{label}()", epochs=1, arch="mlp(6)")
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": {}}]})
-    return Group(folder, label, 40, 0.9, 0.3, {"h": answers}, {"h": answers})
+    return Group(folder, label, 40, {}, {}, {"h": answers}, {"h": answers})
 
 
 def mixed(seed, inside=0.0):

@@ -35,7 +35,7 @@ def group(label, signal, strength: float, seeds=SEEDS, lost: int = 0, stream: in
     diverged = {100 + i: 7 for i in range(lost)}
     spec = SimpleNamespace(seeds=(*seeds, *diverged), rule=f"{label}()", epochs=1, arch=arch)
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": diverged}]})
-    return Group(folder, label, 40, 0.9, 0.3, {"dense1": trained}, {"dense1": start})
+    return Group(folder, label, 40, {}, {}, {"dense1": trained}, {"dense1": start})
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_nulls_pair_no_networks_of_one_seed():
             means = np.random.default_rng([7, seed]).standard_normal((CLASSES, 20))  # shared by the rules, not by seeds
             trained[seed] = 3 * means[LABELS] + np.random.default_rng([stream, seed]).standard_normal((N, 20))
         made = group("ab"[stream - 1], np.zeros((N, 1)), 0.0)
-        groups.append(Group(made.folder, made.label, 40, 0.9, 0.3, {"dense1": trained}, made.start))
+        groups.append(Group(made.folder, made.label, 40, {}, {}, {"dense1": trained}, made.start))
     for measure in ("linear-cka", "angular-procrustes"):
         (row,), _ = rows_of(groups, measure, permutations=40)
         probe = PROBES[measure]()
@@ -168,6 +168,23 @@ def test_a_run_of_one_seed_is_compared_with_all_others_of_the_longer_run(signals
         (row,), _ = rows_of(pair)
         assert row["between"] == pytest.approx(expected, rel=1e-9)
         assert "seed 2 of fa is left out: bp has it too" in row["notes"]
+
+
+def test_accuracies_and_losses_are_those_of_the_seeds_that_are_compared(signals):
+    """Seeds 2 and 3 are common; the others of a run were further, and are not what the similarity is of."""
+    seeds = {"fa": (0, 1, 2, 3), "bp": (2, 3, 4)}
+    groups = [
+        replace(
+            group(rule, signals[0], 1.0, seeds=its), accuracy={s: s / 10 for s in its}, loss={s: s / 5 for s in its}
+        )
+        for rule, its in seeds.items()
+    ]
+    plan = Plan(("linear-cka",), stimuli=N, permutations=1, match="accuracy")
+    (row,), _ = compare_layer(PROBES["linear-cka"](), "dense1", groups, LABELS, plan, memory=2**24)
+    assert [row[name] for name in ("accuracy_a", "accuracy_b", "loss_a", "loss_b")] == pytest.approx(
+        [0.25] * 2 + [0.5] * 2
+    )
+    assert "differ by" not in row["notes"]
 
 
 def test_one_seed_each_says_why_nothing_is_defined(signals):
