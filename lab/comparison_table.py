@@ -238,10 +238,10 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         "paired": pairing.paired,
         "seeds": min(len(pairing.a), len(pairing.b)),
     }
-    if plan.match == "accuracy" and abs(accuracy_a - accuracy_b) > ACCURACY_GAP:
+    if plan.match == "accuracy" and no_match(plan.match, accuracy_a, accuracy_b):
         gap = 100 * abs(accuracy_a - accuracy_b)
         notes.append(f"{a.group.label} and {b.group.label} differ by {gap:.1f} points at their nearest stored steps")
-    if plan.match == "loss" and abs(loss_a - loss_b) > LOSS_GAP * max(loss_a, loss_b):
+    if plan.match == "loss" and no_match(plan.match, loss_a, loss_b):
         told = f"{loss_a:.3g} and {loss_b:.3g}"
         notes.append(f"{a.group.label} and {b.group.label} have losses {told} at their nearest stored steps")
     for side in (a, b) if plan.match != "steps" else ():
@@ -296,6 +296,12 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         row[f"{name}_draws"] = 0 if found is None else found.permutations
     row["notes"] = notes
     return row
+
+
+def no_match(by: str, a: float, b: float) -> bool:
+    """Whether two accuracies, or two losses, are too far from each other to be called matched."""
+    gap = ACCURACY_GAP if by == "accuracy" else LOSS_GAP * max(a, b)
+    return abs(a - b) > gap + 1e-9  # .92 and .90 differ by no more than .02
 
 
 def all_known(values: np.ndarray, paired: bool) -> bool:

@@ -180,11 +180,16 @@ def test_accuracies_and_losses_are_those_of_the_seeds_that_are_compared(signals)
         for rule, its in seeds.items()
     ]
     plan = Plan(("linear-cka",), stimuli=N, permutations=1, match="accuracy")
-    (row,), _ = compare_layer(PROBES["linear-cka"](), "dense1", groups, LABELS, plan, memory=2**24)
+    where, how = (PROBES["linear-cka"](), "dense1"), (LABELS, plan, 2**24)
+    (row,), _ = compare_layer(*where, groups, *how)
     assert [row[name] for name in ("accuracy_a", "accuracy_b", "loss_a", "loss_b")] == pytest.approx(
         [0.25] * 2 + [0.5] * 2
     )
     assert "differ by" not in row["notes"]
+    further = [replace(groups[0], accuracy=dict.fromkeys(SEEDS, 0.92)), replace(groups[1], accuracy={2: 0.9, 3: 0.9})]
+    assert "differ by" not in compare_layer(*where, further, *how)[0][0]["notes"]  # two points, whatever rounding says
+    further[0] = replace(groups[0], accuracy=dict.fromkeys(SEEDS, 0.93))
+    assert "fa and bp differ by 3.0 points" in compare_layer(*where, further, *how)[0][0]["notes"]
 
 
 def test_one_seed_each_says_why_nothing_is_defined(signals):
