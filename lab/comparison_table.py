@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab.capture import mean_of, shaped, sound_seeds
-from lab.cells import ONE_SEED, WHOLE, mean_interval, put
+from lab.cells import ONE_SEED, WHOLE, joined, mean_interval, put
 from probes import ProbeInfo, Undefined
 from probes.intervals import between_interval, contrast_interval, contrast_range, mean_between, within_interval
 from probes.nulls import KINDS, NullResult
@@ -135,7 +135,7 @@ def tabulate(
 
 def noted(row: dict[str, Any], more: list[str]) -> dict[str, Any]:
     """The same row with its notes and some more as one text, each once."""
-    return {**row, "notes": "; ".join(dict.fromkeys([*row["notes"], *more]))}
+    return {**row, "notes": joined([*row["notes"], *more])}
 
 
 class Parts(NamedTuple):

@@ -31,7 +31,7 @@ def single_cautions(info: ProbeInfo, rows: np.ndarray, together: int = 1) -> lis
     n, d = len(rows) // together, rows.shape[1]
     said = []
     if info.misleads(n, d):
-        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli}: use more than {2 * d} stimuli")
+        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli} (use more than {2 * d} stimuli)")
     return said if info.name in WHATEVER_THE_ROWS else [*said, *row_notes(rows, COPIES.get(info.name, COUNTED))]
 
 

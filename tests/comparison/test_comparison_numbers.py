@@ -8,7 +8,7 @@ import pytest
 
 from lab.comparison import labels_of, order_cautions
 from lab.comparison_layers import common_layers, compare_layer
-from lab.comparison_table import Group, Measured, Plan, tabulate
+from lab.comparison_table import Group, Measured, Plan, noted, tabulate
 from lab.errors import LabError, UsageError
 from probes import PROBES, compare
 from probes.feature_maps import with_maps
@@ -190,6 +190,12 @@ def test_accuracies_and_losses_are_those_of_the_seeds_that_are_compared(signals)
     assert "differ by" not in compare_layer(*where, further, *how)[0][0]["notes"]  # two points, whatever rounding says
     further[0] = replace(groups[0], accuracy=dict.fromkeys(SEEDS, 0.93))
     assert "fa and bp differ by 3.0 points" in compare_layer(*where, further, *how)[0][0]["notes"]
+
+
+def test_a_note_stays_whole():
+    """`lab compare` prints a line per note, and parts a cell where notes were joined."""
+    row = noted({"notes": ["few stimuli; use more", "few stimuli; use more"]}, ["seed 1 is left out"])
+    assert row["notes"] == "few stimuli, use more; seed 1 is left out"
 
 
 def test_one_seed_each_says_why_nothing_is_defined(signals):
