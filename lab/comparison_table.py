@@ -285,7 +285,7 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     if several and fewest < FEWEST:
         notes.append(f"no test of the rule effect: it needs at least {FEWEST} seeds per rule, and there are {fewest}")
     elif several:
-        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, info)
+        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(a, b, A, B, S, info)
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
     for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
@@ -309,7 +309,12 @@ def all_known(values: np.ndarray, paired: bool) -> bool:
     return bool(np.isfinite(values[~np.eye(len(values), dtype=bool)] if paired else values).all())
 
 
-def _label_test(A, B, S, info: ProbeInfo):
-    """Runs without a common start: independent networks, whose rule labels may be dealt anew."""
+def _label_test(a: Measured, b: Measured, A, B, S, info: ProbeInfo):
+    """Runs without a common start: independent networks, whose rule labels may be dealt anew.
+
+    By the order of the runs' ids: where labels are drawn, p is that of the draws, whichever run was named first.
+    """
+    if b.group.folder.id < a.group.folder.id:
+        A, B, S = B, A, S.T
     groups = [0] * len(A) + [1] * len(B)
     return seed_label_test(np.block([[A, S], [S.T, B]]), groups, direction=info.direction)
