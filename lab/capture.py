@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,15 +192,26 @@ def matched_steps(folders: list[RunFolder], match: str) -> list[int]:
 
 
 def mean_accuracy(folder: RunFolder, step: int) -> float:
-    """Mean validation accuracy at a step over the seeds that are compared: those that did not diverge."""
+    """Mean validation accuracy at a step over the seeds that did not diverge."""
     return mean_metric(folder, step, "validation_accuracy")
 
 
 def mean_metric(folder: RunFolder, step: int, metric: str) -> float:
     """Mean of a metric of the whole network over the seeds that did not diverge; nan where it was not taken."""
+    return mean_of(metric_of(folder, step, metric), sound_seeds(folder))
+
+
+def metric_of(folder: RunFolder, step: int, metric: str) -> dict[int, float]:
+    """Seed -> a metric of the whole network at a step, where it was taken."""
     table = folder.read_table("metrics")
-    rows = table[(table["metric"] == metric) & (table["step"] == step) & (table["layer"] == "")]
-    return float(rows[rows["seed"].isin(sound_seeds(folder))]["value"].mean())
+    rows = table[(table["metric"] == metric) & (table["step"] == step) & (table["layer"] == "")].dropna(subset="value")
+    return dict(zip(rows["seed"].astype(int), rows["value"].astype(float), strict=True))
+
+
+def mean_of(found: Mapping[int, float], seeds: Sequence[int]) -> float:
+    """Mean over these seeds; nan where none has a value."""
+    known = [found[seed] for seed in seeds if seed in found]
+    return float(np.mean(known)) if known else np.nan
 
 
 def dataset_of(folders: list[RunFolder]) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def mean_interval(found: list[float | Undefined]) -> Interval | Undefined:
         return reasons[0] if reasons else ONE_SEED
     numbers = np.array(found)
     return jackknife(lambda kept: float(numbers[kept].mean()), range(len(numbers)))
+
+
+def joined(notes: Iterable[str]) -> str:
+    """Notes as one cell of a table, each once; "; " stands only between two of them, so that they can be parted."""
+    return "; ".join(dict.fromkeys(note.replace("; ", ", ") for note in notes))
 
 
 def put(

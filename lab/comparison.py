@@ -21,8 +21,7 @@ from lab.capture import (
     Stimuli,
     dataset_of,
     matched_steps,
-    mean_accuracy,
-    mean_metric,
+    metric_of,
     observe,
     rule_of,
     stimuli,
@@ -186,7 +185,7 @@ def read_group(folder: RunFolder, label: str, step: int, seen: Stimuli, dataset:
     """One run at the compared step and at step 0; its networks themselves only where they are asked for."""
     start = observe(folder, 0, seen, dataset)
     now = start if step == 0 else observe(folder, step, seen, dataset)
-    accuracy, loss = mean_accuracy(folder, step), mean_metric(folder, step, "train_loss")
+    accuracy, loss = (metric_of(folder, step, metric) for metric in ("validation_accuracy", "train_loss"))
     networks = [subjects(folder, dataset, at, start) if functional else {} for at in (now, start)]
     return Group(folder, label, step, accuracy, loss, now.hidden, start.hidden, *networks, now.shapes)
 

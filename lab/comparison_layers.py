@@ -131,7 +131,8 @@ def compare_layer(probe: PairProbe, layer: str, groups: list[Group], labels, pla
     with prepared_at(probe, [(group, layer) for group in groups], memory) as (shelf, measured):
         values = values_between(probe, shelf, memory)
         pairings = {(i, j): pair_up(measured[i], measured[j]) for i, j in combinations(range(len(measured)), 2)}
-        nulls = Nulls(probe, shelf, [m.places for m in measured], pairings, labels, plan.permutations, memory)
+        runs, places = [m.group.folder.id for m in measured], [m.places for m in measured]
+        nulls = Nulls(probe, shelf, runs, places, pairings, labels, plan.permutations, memory)
 
         def remarks(i: int, j: int) -> list[str]:
             return remarks_on(probe, measured[i].sketches, measured[j].sketches, labels)

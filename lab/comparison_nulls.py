@@ -45,6 +45,8 @@ class Nulls:
     stimulus.
 
     Args:
+        runs: id of each group's run. Of two groups the first by it meets, and stays, as the first, so that p does not
+            depend on the order in which they were named.
         places: of each group, seed -> place of its prepared representation on the shelf.
         pairings: which seeds of which two groups are compared.
         labels: one per stimulus.
@@ -55,18 +57,19 @@ class Nulls:
         self,
         probe: PairProbe,
         shelf: Shelf,
+        runs: Sequence[str],
         places: Sequence[Mapping[int, int]],
         pairings: Mapping[tuple[int, int], Pairing],
         labels,
         permutations: int,
         memory: int,
     ):
-        self.probe, self.shelf, self.places, self.pairings = probe, shelf, places, pairings
+        self.probe, self.shelf, self.places = probe, shelf, places
         self.labels, self.permutations, self.memory = labels, permutations, memory
         first = shelf[0] if len(shelf) else None
         self._n, self._together = (first.n, first.together) if first else (0, 1)
         self._by_matrix = probe.matrix is not None and self._n <= ROWS
-        self._met = {pair: meeting for pair, pairing in pairings.items() if (meeting := _meeting(*pair, pairing))}
+        self._met = {pair: meeting for pair, pairing in pairings.items() if (meeting := _meeting(*pair, pairing, runs))}
         self._known: dict[tuple[str, int, int], np.ndarray] = {}
         self._sums: dict[Part, Sums] = {}
         self._means: dict[Part, np.ndarray] = {}
@@ -150,12 +153,13 @@ class Nulls:
     def _one_by_one(self, kind: str, i: int, j: int) -> np.ndarray:
         """The statistics from the prepared representations: a value per order and pair of networks, both ways where
         that matters."""
-        probe, met = self.probe, _each_once(*(seeds for _, seeds in self._met[i, j]))
+        probe, ((first, a), (other, b)) = self.probe, self._met[i, j]
+        met = _each_once(a, b)
         n = self._n // self._together
         asked = [np.arange(n), *orders(n, kind, self.labels, self.permutations, seed=0)]
         found = np.empty((len(met), len(asked)))
         for values, (s, t) in zip(found, met, strict=True):
-            x, y = self.shelf[self.places[i][s]], self.shelf[self.places[j][t]]
+            x, y = self.shelf[self.places[first][s]], self.shelf[self.places[other][t]]
             for k, order in enumerate(asked):
                 moved = probe.permute(y, order)
                 ways = (
@@ -165,9 +169,11 @@ class Nulls:
         return found.mean(axis=0)
 
 
-def _meeting(i: int, j: int, pairing: Pairing) -> tuple[Part, Part] | None:
-    """Which networks of two groups meet; None where there are none that may."""
-    a, b = (pairing.a[::2], pairing.a[1::2]) if pairing.paired else (pairing.a, pairing.b)
+def _meeting(i: int, j: int, pairing: Pairing, runs: Sequence[str]) -> tuple[Part, Part] | None:
+    """Which networks of two groups meet, the first run first; None where there are none that may."""
+    (i, a), (j, b) = sorted(((i, sorted(pairing.a)), (j, sorted(pairing.b))), key=lambda side: runs[side[0]])
+    if pairing.paired:
+        a, b = a[::2], b[1::2]
     return ((i, tuple(a)), (j, tuple(b))) if a and b else None
 
 

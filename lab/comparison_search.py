@@ -33,7 +33,8 @@ def search_layers(
         at = [[i for i, (owner, _) in enumerate(sites) if owner is group] for group in groups]
         met = [list(itertools.product(*sides)) for sides in itertools.combinations(at, 2)]
         pairings = {(i, j): pair_up(measured[i], measured[j]) for layers in met for i, j in layers}
-        nulls = Nulls(probe, shelf, [m.places for m in measured], pairings, labels, plan.permutations, memory)
+        runs, places = [m.group.folder.id for m in measured], [m.places for m in measured]
+        nulls = Nulls(probe, shelf, runs, places, pairings, labels, plan.permutations, memory)
         for m in measured:
             own = list(m.places.values())
             pairs += pairs_within(probe.info, m.layer, m, values[np.ix_(own, own)])

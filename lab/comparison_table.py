@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import ne
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.capture import shaped, sound_seeds
-from lab.cells import ONE_SEED, WHOLE, mean_interval, put
+from lab.capture import mean_of, shaped, sound_seeds
+from lab.cells import ONE_SEED, WHOLE, joined, mean_interval, put
 from probes import ProbeInfo, Undefined
 from probes.intervals import between_interval, contrast_interval, contrast_range, mean_between, within_interval
 from probes.nulls import KINDS, NullResult
@@ -60,7 +60,7 @@ class Group:
     """One run in a comparison: its networks at the compared step and at step 0.
 
     Attributes:
-        accuracy, loss: mean validation accuracy, and mean training loss since the stored step before, at that step.
+        accuracy, loss: seed -> validation accuracy, and training loss since the stored step before, at that step.
         trained, start: layer -> seed -> representation, at that step and at step 0.
         networks, untrained: seed -> the network itself, at that step and at step 0; empty where no measure needs it.
         shapes: layer -> shape of a representation of one stimulus, positions first; the arrays have it flattened.
@@ -69,8 +69,8 @@ class Group:
     folder: RunFolder
     label: str
     step: int
-    accuracy: float
-    loss: float
+    accuracy: Mapping[int, float]
+    loss: Mapping[int, float]
     trained: dict[str, dict[int, np.ndarray]]
     start: dict[str, dict[int, np.ndarray]]
     networks: dict[int, Subject] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def tabulate(
 
 def noted(row: dict[str, Any], more: list[str]) -> dict[str, Any]:
     """The same row with its notes and some more as one text, each once."""
-    return {**row, "notes": "; ".join(dict.fromkeys([*row["notes"], *more]))}
+    return {**row, "notes": joined([*row["notes"], *more])}
 
 
 class Parts(NamedTuple):
@@ -199,8 +199,8 @@ def pair_up(a: Measured, b: Measured) -> Pairing:
         notes = (f"only the {len(common)} seeds that both runs have are compared",) * bool(left)
         return Pairing(common, common, True, notes)
     # A single shared seed is no paired design, and its two networks must not count as strangers: one of them goes, that
-    # of the run with more seeds.
-    more, other = (a, b) if len(a.seeds) > len(b.seeds) else (b, a)
+    # of the run with more seeds; of two with as many, that of the second by id, whichever was named first.
+    other, more = sorted((a, b), key=lambda m: (len(m.seeds), m.group.folder.id))
     rest = [seed for seed in more.seeds if seed not in common]
     notes = tuple(f"seed {seed} of {more.group.label} is left out: {other.group.label} has it too" for seed in common)
     return Pairing(rest, b.seeds, False, notes) if more is a else Pairing(a.seeds, rest, False, notes)
@@ -214,6 +214,9 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     """
     pairing = pair_up(a, b)
     notes = list(pairing.notes)
+    compared = ((a.group, pairing.a), (b.group, pairing.b))
+    accuracy_a, accuracy_b = (mean_of(group.accuracy, seeds) for group, seeds in compared)
+    loss_a, loss_b = (mean_of(group.loss, seeds) for group, seeds in compared)
     row: dict[str, Any] = {
         "measure": info.label,
         "direction": info.direction,
@@ -227,19 +230,19 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         "match": plan.match,
         "step_a": a.group.step,
         "step_b": b.group.step,
-        "accuracy_a": a.group.accuracy,
-        "accuracy_b": b.group.accuracy,
-        "loss_a": a.group.loss,
-        "loss_b": b.group.loss,
+        "accuracy_a": accuracy_a,
+        "accuracy_b": accuracy_b,
+        "loss_a": loss_a,
+        "loss_b": loss_b,
         "permutations": plan.permutations,
         "paired": pairing.paired,
         "seeds": min(len(pairing.a), len(pairing.b)),
     }
-    if plan.match == "accuracy" and abs(a.group.accuracy - b.group.accuracy) > ACCURACY_GAP:
-        gap = 100 * abs(a.group.accuracy - b.group.accuracy)
+    if plan.match == "accuracy" and no_match(plan.match, accuracy_a, accuracy_b):
+        gap = 100 * abs(accuracy_a - accuracy_b)
         notes.append(f"{a.group.label} and {b.group.label} differ by {gap:.1f} points at their nearest stored steps")
-    if plan.match == "loss" and abs(a.group.loss - b.group.loss) > LOSS_GAP * max(a.group.loss, b.group.loss):
-        told = f"{a.group.loss:.3g} and {b.group.loss:.3g}"
+    if plan.match == "loss" and no_match(plan.match, loss_a, loss_b):
+        told = f"{loss_a:.3g} and {loss_b:.3g}"
         notes.append(f"{a.group.label} and {b.group.label} have losses {told} at their nearest stored steps")
     for side in (a, b) if plan.match != "steps" else ():
         if side.group.step == 0 and side.group.folder.spec.epochs:
@@ -282,7 +285,7 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     if several and fewest < FEWEST:
         notes.append(f"no test of the rule effect: it needs at least {FEWEST} seeds per rule, and there are {fewest}")
     elif several:
-        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(A, B, S, info)
+        test = paired_swap_test(A, B, S, **facts) if pairing.paired else _label_test(a, b, A, B, S, info)
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
     for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
@@ -295,12 +298,23 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     return row
 
 
+def no_match(by: str, a: float, b: float) -> bool:
+    """Whether two accuracies, or two losses, are too far from each other to be called matched."""
+    gap = ACCURACY_GAP if by == "accuracy" else LOSS_GAP * max(a, b)
+    return abs(a - b) > gap + 1e-9  # .92 and .90 differ by no more than .02
+
+
 def all_known(values: np.ndarray, paired: bool) -> bool:
     """Whether all values are there that enter a mean: where seeds are paired, those on the diagonal do not."""
     return bool(np.isfinite(values[~np.eye(len(values), dtype=bool)] if paired else values).all())
 
 
-def _label_test(A, B, S, info: ProbeInfo):
-    """Runs without a common start: independent networks, whose rule labels may be dealt anew."""
+def _label_test(a: Measured, b: Measured, A, B, S, info: ProbeInfo):
+    """Runs without a common start: independent networks, whose rule labels may be dealt anew.
+
+    By the order of the runs' ids: where labels are drawn, p is that of the draws, whichever run was named first.
+    """
+    if b.group.folder.id < a.group.folder.id:
+        A, B, S = B, A, S.T
     groups = [0] * len(A) + [1] * len(B)
     return seed_label_test(np.block([[A, S], [S.T, B]]), groups, direction=info.direction)

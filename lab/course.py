@@ -16,6 +16,7 @@ from lab.capture import (
     dataset_of,
     layer_shapes,
     mean_metric,
+    metric_of,
     observe,
     rule_of,
     shaped,
@@ -225,7 +226,7 @@ class Course:
         """The runs as a comparison knows them, each at its step, without representations."""
         made = []
         for run, (folder, label, step) in enumerate(zip(self.folders, self.labels, point, strict=True)):
-            accuracy, loss = (mean_metric(folder, step, METRICS[name]) for name in ("accuracy", "loss"))
+            accuracy, loss = (metric_of(folder, step, METRICS[name]) for name in ("accuracy", "loss"))
             networks = [
                 {seed: self.network((run, seed, at)) for seed in self.seeds[run]} if self.functional else {}
                 for at in (step, 0)
@@ -278,5 +279,5 @@ def course_of(
     shapes = [layer_shapes(folder, dataset) for folder in folders]
     if layers != ():
         hidden = [{layer: {} for layer in its} for its in shapes]
-        layers = common_layers([Group(f, "", 0, 0.0, 0.0, h, {}) for f, h in zip(folders, hidden, strict=True)], layers)
+        layers = common_layers([Group(f, "", 0, {}, {}, h, {}) for f, h in zip(folders, hidden, strict=True)], layers)
     return Course(folders, labels, stimuli(dataset, n), dataset, list(layers), shapes, steps, functional, memory, say)

@@ -24,7 +24,7 @@ from lab.capture import (
     sound_seeds,
     stimuli,
 )
-from lab.cells import WHOLE, Found, mean_interval, mean_parts, put
+from lab.cells import WHOLE, Found, joined, mean_interval, mean_parts, put
 from lab.comparison import labels_of
 from lab.datasets.dataset import Dataset, as_float
 from lab.errors import UsageError
@@ -268,7 +268,7 @@ def cells(
     if row["seeds"]:
         notes += [f"seed {seed} undefined: {reason}" for seed, reason in why.items()]
     notes += remarks
-    row["notes"] = "; ".join(dict.fromkeys(notes))
+    row["notes"] = joined(notes)
     return row
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.cells import mean_interval, put
+from lab.cells import joined, mean_interval, put
 from lab.course import METRICS, Course, Node
 from lab.measures import Probe
 from lab.tables import read_tables, request, write_tables
@@ -143,7 +143,7 @@ def tabulated(course: Course, D: np.ndarray, known: dict[Node, Prepared]) -> dic
                     "to_end": block[t, -1],
                     "units": known[node].d,
                     "undefined": known[node].undefined.reason if known[node].undefined else "",
-                    "notes": "; ".join(known[node].notes),
+                    "notes": joined(known[node].notes),
                 }
             )
     about = ("stress", "negative", "explained")
@@ -228,6 +228,6 @@ def rule_means(paths: Paths) -> list[dict[str, Any]]:
             none = Undefined("no path has a value")
             bounds = (1.0 if name == "tortuosity" else 0.0, np.inf)
             put(line, name, mean_interval(defined) if defined else none, notes, bounds)
-        line["notes"] = "; ".join(dict.fromkeys(notes))
+        line["notes"] = joined(notes)
         lines.append(line)
     return lines

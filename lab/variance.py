@@ -19,7 +19,7 @@ from lab.capture import dataset_of, matched_steps, mean_accuracy, observe, stimu
 from lab.comparison import cautions as differing
 from lab.comparison import labels_of, shapes_at
 from lab.comparison_layers import common_layers, require_same_positions
-from lab.comparison_table import ACCURACY_GAP, Group
+from lab.comparison_table import Group, no_match
 from lab.course import require_enough
 from lab.errors import LabError, UsageError
 from lab.measures import Probe, comparing_probe, settled
@@ -225,7 +225,7 @@ def variance_of(
         say(f"reading {folder.id} at step {step}")
         shown.append(observe(folder, step, seen, dataset))
     groups = [
-        Group(f, f.id, step, 0.0, 0.0, its.hidden, {}, shapes=its.shapes)
+        Group(f, f.id, step, {}, {}, its.hidden, {}, shapes=its.shapes)
         for f, step, its in zip(folders, steps, shown, strict=True)
     ]
     layers = common_layers(groups, plan.layers)
@@ -259,7 +259,7 @@ def unlike(folders: list[RunFolder], steps: list[int], match: str) -> list[str]:
     apart = max(accuracy) - min(accuracy)
     notes = [f"at their nearest stored steps these runs differ by up to {100 * apart:.1f} points of accuracy"]
     before = [f.id for f, step in zip(folders, steps, strict=True) if step == 0 and f.spec.epochs]
-    return notes * (apart > ACCURACY_GAP) + [
+    return notes * no_match("accuracy", max(accuracy), min(accuracy)) + [
         f"{run} is matched before its first step: nothing it has stored later is as far" for run in before
     ]
 

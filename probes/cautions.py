@@ -1,4 +1,4 @@
-"""What a reader of a similarity should be told besides its value."""
+"""What a reader of a value should be told besides it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,17 @@ from probes.probe import PairProbe, Prepared, ProbeInfo
 
 NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
 
-
 WHATEVER_THE_ROWS = ("sparsity", "dead-units")
 """Shares of activations, which copies of stimuli and silent ones do not mislead."""
+COPIES = {
+    **dict.fromkeys(("twonn", "mle-dimension"), "and are left out"),
+    **dict.fromkeys(
+        ("linear-probe", "knn-probe", "concept-probe"),
+        "so what is held out has been seen, and the score comes out too good (keep one of each)",
+    ),
+}
+"""What copies of stimuli do to single measures, where it is not `COUNTED`."""
+COUNTED = "but each counts as one more (keep one of each)"
 
 
 def single_cautions(info: ProbeInfo, rows: np.ndarray, together: int = 1) -> list[str]:
@@ -23,8 +31,8 @@ def single_cautions(info: ProbeInfo, rows: np.ndarray, together: int = 1) -> lis
     n, d = len(rows) // together, rows.shape[1]
     said = []
     if info.misleads(n, d):
-        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli}: use more than {2 * d} stimuli")
-    return said if info.name in WHATEVER_THE_ROWS else [*said, *row_notes(rows)]
+        said.append(f"with n = {n} stimuli and {d} units, {info.few_stimuli} (use more than {2 * d} stimuli)")
+    return said if info.name in WHATEVER_THE_ROWS else [*said, *row_notes(rows, COPIES.get(info.name, COUNTED))]
 
 
 def cautions(

@@ -68,15 +68,15 @@ def exponent_of(singular_values: Any, low: int, high: int) -> dict[str, float] |
     return {"value": -slope, "low": float(low), "high": float(high), "r2": r2}
 
 
+FEW = "the value is biased low: the spectrum is that of the sample"
+
+
 def _single(of, **card) -> SingleProbe:
     def value(X: Any) -> float | dict[str, float] | Undefined:
         s = singular_values(X)
         return s if isinstance(s, Undefined) else of(s)
 
     return SingleProbe(single_info(invariances=INVARIANCES, few_stimuli=FEW, **card), value)
-
-
-FEW = "the value is biased low: the spectrum is that of the sample"
 
 
 def participation_ratio() -> SingleProbe:

@@ -157,7 +157,7 @@ def rich_lazy(points: int = 100) -> FunctionalProbe:
         cosine, labels = kernel_cosine(now, before), _task_kernel(task.y[:points])
         return {
             "value": cosine if isinstance(cosine, Undefined) else max(0.0, 1.0 - cosine),
-            "weights": weight_change(s.params, s.initial)[""],
+            "weights": weight_change(s.params, s.initial),
             "alignment": kernel_alignment(now, labels),
             "initial": kernel_alignment(before, labels),
         }

@@ -82,20 +82,14 @@ def _same_shape(first: Any, second: Any) -> None:
         raise ProbeError("the two parameter trees differ in names or shapes; compare networks of one architecture.")
 
 
-def weight_change(params: Any, initial: Any) -> Parts:
-    """Relative distance from initial weights, `‖θ − θ₀‖/‖θ₀‖`: of each block with its biases, and "" for the whole.
-
-    Undefined for a block that starts at 0.
-    """
+def weight_change(params: Any, initial: Any) -> float | Undefined:
+    """Relative distance of all weights from where they started, `‖θ − θ₀‖/‖θ₀‖`; undefined if that was 0."""
     _same_shape(params, initial)
-
-    def relative(now: Any, before: Any) -> float | Undefined:
-        size = float(np.linalg.norm(_flat(before)))
-        if size == 0:
-            return Undefined("the initial weights are all zero, so there is no relative distance from them")
-        return float(np.linalg.norm(_flat(now) - _flat(before))) / size
-
-    return {"": relative(params, initial), **{name: relative(params[name], initial[name]) for name in params}}
+    now, before = _flat(params), _flat(initial)
+    size = float(np.linalg.norm(before))
+    if size == 0:
+        return Undefined("the initial weights are all zero, so there is no relative distance from them")
+    return float(np.linalg.norm(now - before)) / size
 
 
 def subspace_overlap_of(first: Any, second: Any, k: int) -> Parts | Undefined:

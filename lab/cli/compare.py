@@ -165,9 +165,8 @@ def print_comparison(comparison) -> None:
         f"n = {first['n']} test stimuli; {_counts(rows)}; intervals over seeds; {where}; "
         f"p of the nulls in brackets, {null_sources(rows)}."
     )
-    for label, step, accuracy, loss in _matched(rows):
-        told = "" if math.isnan(loss) else f", training loss {loss:.4f}"
-        click.echo(f"{label}: step {step}, validation accuracy {100 * accuracy:.2f} %{told}")
+    for line in _matched(rows):
+        click.echo(line)
     click.echo(MATCHED[first["match"]])
     for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
@@ -211,11 +210,18 @@ def _counts(rows) -> str:
     return f"{' or '.join(map(str, seeds))} seeds per rule" + (f", {lost} diverged and left out" if lost else "")
 
 
-def _matched(rows):
-    seen = {}
-    for side in ("a", "b"):
-        for row in rows.itertuples():
-            seen[getattr(row, f"rule_{side}")] = tuple(
-                getattr(row, f"{k}_{side}") for k in ("step", "accuracy", "loss")
-            )
-    return [(label, *rest) for label, rest in seen.items()]
+def _matched(rows) -> list[str]:
+    """Of each run its step, accuracy and loss; several, where it is compared with others by different seeds."""
+    forms = {
+        "step": ("step", str),
+        "accuracy": ("validation accuracy", lambda value: f"{100 * value:.2f} %"),
+        "loss": ("training loss", "{:.4f}".format),
+    }
+    told: dict[str, list[str]] = {}
+    for label in dict.fromkeys([*rows["rule_a"], *rows["rule_b"]]):
+        sides = [(row, side) for side in "ab" for row in rows.to_dict("records") if row[f"rule_{side}"] == label]
+        for name, (words, form) in forms.items():
+            values = [row[f"{name}_{side}"] for row, side in sides]
+            if known := dict.fromkeys(form(value) for value in values if not math.isnan(value)):
+                told.setdefault(label, []).append(f"{words} {' or '.join(known)}")
+    return [f"{label}: {', '.join(said)}" for label, said in told.items()]

@@ -128,10 +128,12 @@ MATCHED = {
 def match_words(rows) -> str:
     """What was made equal before comparing, with the accuracies that resulted where they are known."""
     match = rows["match"].iloc[0]
-    accuracy = {}
+    accuracy: dict[str, dict[str, None]] = {}  # one of each rule, but where its rows compare different seeds
     for side in "ab":
-        accuracy |= dict(zip(rows[f"rule_{side}"], rows[f"accuracy_{side}"], strict=True))
-    known = ", ".join(f"{rule} {100 * value:.1f} %" for rule, value in accuracy.items() if value == value)
+        for rule, value in zip(rows[f"rule_{side}"], rows[f"accuracy_{side}"], strict=True):
+            if value == value:
+                accuracy.setdefault(rule, {})[f"{100 * value:.1f} %"] = None
+    known = ", ".join(f"{rule} {' or '.join(words)}" for rule, words in accuracy.items())
     return MATCHED.get(match, f"Matched: {match}") + (f"; validation accuracy {known}." if known else ".")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.comparison_table import ACCURACY_GAP, LOSS_GAP
+from lab.comparison_table import ACCURACY_GAP, LOSS_GAP, no_match
 from lab.figures.drawn import (
     Drawn,
     check_room,
@@ -60,9 +60,8 @@ def tidy(rows: pd.DataFrame, chosen: list[tuple[str, str]], against: str) -> pd.
         places[here] = places.get(here, -1) + 1
         same = {key: row[key] for key in ("measure", "direction", "layer", "rule_a", "rule_b")}
         a, b = (row[f"{against}_{side}"] for side in "ab")
-        gap = ACCURACY_GAP if against == "accuracy" else LOSS_GAP * max(a, b)
         at = {"step_a": row["step_a"], "step_b": row["step_b"], "at_a": a, "at_b": b}
-        at |= {"x": a if against == "step" else places[here], "apart": against != "step" and abs(a - b) > gap + 1e-9}
+        at |= {"x": a if against == "step" else places[here], "apart": against != "step" and no_match(against, a, b)}
         for quantity in QUANTITIES:
             for side in "ab" if quantity == "ceiling" else ("",):
                 name = f"{quantity}_{side}" if side else quantity

@@ -2,11 +2,14 @@
 
 import csv
 import io
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lab.capture import dataset_of, observe, stimuli
+from lab.cli.compare import _matched
 from runs import Store
 
 QUICK = ("--stimuli", "60", "--permutations", "20")
@@ -244,3 +247,15 @@ def test_names_that_fit_no_run_or_several(refuse, runs):
 def test_a_bad_setting_of_a_measure(refuse, runs):
     message = refuse(2, "compare", runs["bp"], runs["fa"], "--measure", "mutual-knn(k=0)", *QUICK)
     assert "--measure" in message
+
+
+def test_a_run_that_is_compared_by_different_seeds_has_the_accuracy_of_each():
+    steps = {"step_a": 40, "step_b": 20, "loss_a": math.nan, "loss_b": 0.5, "accuracy_b": 0.9}
+    rows = [
+        {"rule_a": "bp", "rule_b": rule, "accuracy_a": accuracy, **steps}
+        for rule, accuracy in (("fa", 0.975), ("dfa", 0.98), ("kp", 0.98))
+    ]
+    assert _matched(pd.DataFrame(rows))[:2] == [
+        "bp: step 40, validation accuracy 97.50 % or 98.00 %",
+        "fa: step 20, validation accuracy 90.00 %, training loss 0.5000",
+    ]

@@ -420,9 +420,20 @@ def test_fewer_stimuli_than_units_are_warned_of_or_undefined(answer):
 
 
 def test_one_representation_is_warned_of_like_a_pair(answer):
-    """Copies mislead a dimension, but no share of silent units; 60 stimuli are too few for 40 units, not for 5."""
-    copies = answer("measure", "twonn", "twins.npy")["warnings"]
-    assert any("30 of 60 rows repeat an earlier row exactly" in warning for warning in copies)
+    """What copies do depends on the measure: to a share of silent units nothing. 60 stimuli are too few for 40 units,
+    not for 5."""
+    labels = ("--labels", "y.npy")
+    for measure, given, what in (
+        ("twonn", (), "and are left out"),
+        ("nc1", labels, "but each counts as one more (keep one of each)"),
+        (
+            "linear-probe",
+            labels,
+            "so what is held out has been seen, and the score comes out too good (keep one of each)",
+        ),
+    ):
+        (copies,) = answer("measure", measure, "twins.npy", *given)["warnings"]
+        assert copies == f"30 of 60 rows repeat an earlier row exactly: copies are no independent stimuli, {what}"
     assert answer("measure", "sparsity", "twins.npy")["warnings"] == []
     (few,) = answer("measure", "participation-ratio", "wide.npy")["warnings"]
     assert "with n = 60 stimuli and 40 units, the value is biased low" in few

@@ -36,7 +36,7 @@ def nulls(probe, memory, permutations=40, positions=()):
     shelf = Shelf((probe.prepare(x) for x in arrays(positions)), WHOLE)
     places = [{seed: 3 * g + seed for seed in SEEDS} for g in range(GROUPS)]
     pairings = dict.fromkeys(combinations(range(GROUPS), 2), Pairing(list(SEEDS), list(SEEDS), True))
-    return Nulls(probe, shelf, places, pairings, LABELS, permutations, memory)
+    return Nulls(probe, shelf, "abc", places, pairings, LABELS, permutations, memory)
 
 
 def results(made, observed=0.3):
@@ -61,7 +61,8 @@ def test_less_than_that_is_refused_with_what_to_do():
 
 def drawn(made):
     """Mean and spread of the draws of every two groups and both nulls."""
-    found = [made.statistics(*pair, kind)[1:] for pair in made.pairings for kind in ("global", "within-class")]
+    pairs = list(combinations(range(GROUPS), 2))
+    found = [made.statistics(*pair, kind)[1:] for pair in pairs for kind in ("global", "within-class")]
     return [(values.mean(), values.std(ddof=1)) for values in found]
 
 
@@ -111,7 +112,7 @@ def group(label, separations, inside=0.0, seed=0, first=0):
     }
     spec = SimpleNamespace(seeds=tuple(answers), rule=f"{label}()", epochs=1, arch="mlp(6)")
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": {}}]})
-    return Group(folder, label, 40, 0.9, 0.3, {"h": answers}, {"h": answers})
+    return Group(folder, label, 40, {}, {}, {"h": answers}, {"h": answers})
 
 
 def mixed(seed, inside=0.0):
@@ -189,11 +190,30 @@ def test_networks_of_one_seed_may_be_alike_and_unrelated_seeds_are_no_finding(me
         rng = np.random.default_rng([i, seeds])
         first = [probe.prepare(rng.standard_normal((n, 4))) for _ in range(seeds)]
         places = [{s: s for s in range(seeds)}, {s: s + seeds for s in range(seeds)}]
-        made = Nulls(probe, Shelf([*first, *first], WHOLE), places, {(0, 1): pairing}, LABELS[:n], 19, WHOLE)
+        made = Nulls(probe, Shelf([*first, *first], WHOLE), "ab", places, {(0, 1): pairing}, LABELS[:n], 19, WHOLE)
         as_it_is, *drawn = made.statistics(0, 1, "global")
         more = np.array(drawn) >= as_it_is if probe.info.direction == "similarity" else np.array(drawn) <= as_it_is
         hits += not more.any()
     assert hits <= binom.ppf(0.999, tests, 0.05)
+
+
+@pytest.mark.parametrize(("measure", "search"), [("linear-cka", False), ("linear-cka", True), ("mutual-knn", False)])
+@pytest.mark.parametrize("seeds", [(5, 5), (5, 3)])
+def test_the_order_in_which_runs_are_named_changes_no_p(measure, search, seeds):
+    """The same networks meet and the same ones are permuted; seeds of one run may come in another order too."""
+    first, other = (group(label, np.linspace(0.2, 1, count)) for label, count in zip("ba", seeds, strict=True))
+    other.folder.spec.seeds = other.folder.spec.seeds[::-1]
+    plan = Plan((measure,), stimuli=N, permutations=39, search=search)
+
+    def row(*groups):
+        if search:
+            return search_layers(PROBES[measure](), list(groups), None, LABELS, plan, WHOLE)[0][0]
+        return compare_layer(PROBES[measure](), "h", list(groups), LABELS, plan, WHOLE)[0][0]
+
+    there, back = row(first, other), row(other, first)
+    for name in (f"null_{kind}{end}" for kind in ("global", "within") for end in ("", "_p", "_calibrated")):
+        assert there[name] == pytest.approx(back[name], rel=1e-9), name  # sums in another order
+    assert 1 / 40 < there["null_within_p"] < 1
 
 
 def test_unpaired_networks_all_meet():
@@ -203,6 +223,7 @@ def test_unpaired_networks_all_meet():
     made = Nulls(
         probe,
         Shelf(prepared, WHOLE),
+        "ab",
         [{0: 0, 1: 1, 2: 2}, {0: 3, 1: 4}],
         {(0, 1): Pairing([0, 1, 2], [0, 1], False)},
         LABELS,

@@ -21,7 +21,7 @@ def group(label: str, layers: dict, seeds=SEEDS) -> Group:
     trained = {name: {seed: make(rng) for seed, rng in drawn} for name, make in layers.items()}
     spec = SimpleNamespace(seeds=seeds, rule=f"{label}()", epochs=1, arch="mlp(9)")
     folder = SimpleNamespace(id=f"{label}-run", spec=spec, manifest={"cohorts": [{"diverged": {}}]})
-    return Group(folder, label, 40, 0.9, 0.3, trained, trained)
+    return Group(folder, label, 40, {}, {}, trained, trained)
 
 
 def noise(rng):

@@ -103,7 +103,7 @@ def test_every_point_is_the_comparison_of_its_step(course, measure, tmp_path):
         trained = [{seed: np.load(course._file("dense1", (run, seed, step))) for seed in SEEDS} for run in range(2)]
         start = [{seed: np.load(course._file("dense1", (run, seed, 0))) for seed in SEEDS} for run in range(2)]
         groups = [
-            Group(folder, label, step, 0.9, 0.1, {"dense1": trained[run]}, {"dense1": start[run]})
+            Group(folder, label, step, {}, {}, {"dense1": trained[run]}, {"dense1": start[run]})
             for run, (folder, label) in enumerate(zip(course.folders, course.labels, strict=True))
         ]
         (expected,), between = compare_layer(probe, "dense1", groups, LABELS, Plan((measure,), N, 1), 2**24)
