@@ -6,6 +6,9 @@ import numpy as np
 
 N, D, CLASSES = 300, 30, 4
 
+SMALL_ENOUGH = {"spectrum-exponent": "spectrum-exponent(low=3,high=20)"}
+"""Settings for probes of the lab whose own ask for more dimensions than the examples have."""
+
 Example = tuple[np.ndarray, np.ndarray]
 """A representation (stimuli × units) and the class of each stimulus."""
 

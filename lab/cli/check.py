@@ -130,9 +130,10 @@ def probes(names, blindness, groups, as_csv, as_json) -> None:
         (print_blindness if blindness else print_groups)(names, as_csv, as_json)
         return
     from lab.check_probe import check_probe
+    from lab.probe_examples import SMALL_ENOUGH
     from probes import PROBES
 
-    asked = [probe_of(name) for name in names or PROBES]
+    asked = [probe_of(name) for name in names or (SMALL_ENOUGH.get(name, name) for name in PROBES)]
     found = {}
     for label, made, file in asked:
         found[label] = told(check_probe(made, file), not as_json, f"{label:<{max(len(a[0]) for a in asked)}} ")

@@ -94,6 +94,17 @@ def test_a_null_that_never_rejects_is_found_where_values_are_continuous(monkeypa
     assert "0.0 %" in check(PROBES["mutual-knn"](k=3))
 
 
+def test_a_size_that_a_probe_is_not_for_is_told_and_the_others_are_checked(monkeypatch):
+    """Five components of four units do not exist; where no size has a value there is nothing to pass."""
+    monkeypatch.setattr(lab.check_probe, "TESTS", lab.check_probe.LEAST)
+    told = lab.check_probe.PAIR_CHECKS["null"](PROBES["svcca"](rank=5))
+    assert "n=24, d=4 undefined: " in told
+    assert "classes " in told.split("undefined")[1]
+    for check in ("null", "power"):
+        with pytest.raises(Broken, match="no value for 60 stimuli × 10 units"):
+            lab.check_probe.PAIR_CHECKS[check](PROBES["svcca"](rank=11))
+
+
 def test_a_single_probe_and_a_setting_are_checked_by_name(here, answer):
     found = answer("check", "probe", "participation-ratio")
     assert [one["check"] for one in found["checks"]] == list(lab.check_probe.SINGLE_CHECKS)
