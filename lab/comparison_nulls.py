@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -37,9 +36,8 @@ class Nulls:
     rule meet those of the other half of the other. Not the other way round as well: where networks of one seed are
     alike, the two crossings are nearly one number in the order as it is and two after a permutation, whose mean then
     spreads too little. Unpaired networks all meet. For probes that are inner products that takes one mean matrix per
-    part of a group; the others, and all at many rows, take each network once. Such a part of the compared pairs has
-    another mean than all of them, so the null is moved by the difference, which leaves p what it is. Rows of one
-    stimulus move together.
+    part of a group; the others, and all at many rows, take each network once. Value, null and p are of these pairs,
+    whose mean is not quite that over all that are compared. Rows of one stimulus move together.
 
     The global null of such means is known in closed form where their matrices are symmetric and every row is a
     stimulus.
@@ -74,9 +72,9 @@ class Nulls:
         self._sums: dict[Part, Sums] = {}
         self._means: dict[Part, np.ndarray] = {}
 
-    def result(self, i: int, j: int, kind: str, observed: float) -> NullResult | None:
-        """The null of groups i and j beside the observed mean; None where no two networks can be paired, or where a
-        value does not know which stimulus is which."""
+    def result(self, i: int, j: int, kind: str) -> NullResult | None:
+        """The null of groups i and j; None where no two networks can be paired, or where a value does not know which
+        stimulus is which."""
         info = self.probe.info
         if not info.paired:
             return None
@@ -84,15 +82,13 @@ class Nulls:
         closed_form = kind == "global" and self._by_matrix and self.probe.symmetric_matrix and self._together == 1
         if closed_form and (i, j) in self._met:
             found = moments(*(self._sums_of(part) for part in self._met[i, j]))
-            moved = replace(found, mean=found.mean + observed - self._as_it_is(i, j))
-            closed = closed_form_null(observed, moved, best=best)
+            closed = closed_form_null(self._as_it_is(i, j), found, best=best)
             if closed is not None:
                 return closed
         values = self.statistics(i, j, kind)
         if not np.isfinite(values).all():
             return None
-        moved = values[1:] + (observed - values[0])
-        return null_result(kind, observed, moved, direction=info.direction, best=best)
+        return null_result(kind, values[0], values[1:], direction=info.direction, best=best)
 
     def statistics(self, i: int, j: int, kind: str) -> np.ndarray:
         """The statistic of groups i and j in the order as it is, then in K orders that are the same for all groups;

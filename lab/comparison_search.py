@@ -69,14 +69,13 @@ def _search(probe, measured: list[Representations], met: list[tuple[int, int]], 
     chosen = most_alike(known, key=lambda ij: known[ij].mean()) if known else met[0]
     a, b = measured[chosen[0]], measured[chosen[1]]
 
-    def null(kind: str, observed: float) -> NullResult | None:
+    def null(kind: str) -> NullResult | None:
         if not info.paired:
             return None
         statistics = np.stack([nulls.statistics(i, j, kind) for i, j in known], axis=1)
         if not np.isfinite(statistics).all():
             return None
         best = info.range[1] if info.direction == "similarity" else info.range[0]
-        statistics += observed - most_alike(statistics[0])  # the best of all is judged, and shown at its mean over all
         return maximum_null(statistics[0], statistics[1:], kind=kind, direction=info.direction, best=best)
 
     row = row_of(info, f"{a.layer} - {b.layer}", a, b, found[chosen].parts, null, plan)

@@ -108,14 +108,14 @@ def tabulate(
     measured: Sequence[Measured],
     values: np.ndarray,
     plan: Plan,
-    null: Callable[[int, int, str, float], NullResult | None],
+    null: Callable[[int, int, str], NullResult | None],
     remarks: Callable[[int, int], list[str]],
 ):
     """All rows and all pairs of networks of one probe at one layer.
 
     Args:
         values: between all networks, run after run; nan where there is none. The diagonal enters no number.
-        null: (run a, run b, kind, observed) -> the null beside an observed mean.
+        null: (run a, run b, kind) -> the null of their networks.
         remarks: (run a, run b) -> what else a reader of their row should be told.
     """
     ends = np.cumsum([0, *(len(m.seeds) for m in measured)])
@@ -289,7 +289,7 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
         row["rule_effect_p"], row["rule_effect_p_floor"] = test.p, test.floor
     for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
-        found = null(kind, row["between"]) if np.isfinite(row["between"]) else None
+        found = null(kind) if np.isfinite(row["between"]) else None
         row[name], row[f"{name}_p"], row[f"{name}_calibrated"] = (
             (np.nan, np.nan, np.nan) if found is None else (found.mean, found.p, found.calibrated)
         )

@@ -39,9 +39,9 @@ def nulls(probe, memory, permutations=40, positions=()):
     return Nulls(probe, shelf, "abc", places, pairings, LABELS, permutations, memory)
 
 
-def results(made, observed=0.3):
+def results(made):
     found = [
-        made.result(i, j, kind, observed) for i, j in ((0, 1), (0, 2), (1, 2)) for kind in ("global", "within-class")
+        made.result(i, j, kind) for i, j in ((0, 1), (0, 2), (1, 2)) for kind in ("global", "within-class")
     ]
     return [(r.mean, r.sd, r.p, r.permutations) for r in found]
 
@@ -89,7 +89,7 @@ def test_positions_move_together_with_and_without_matrices(monkeypatch):
 
 
 def test_a_value_that_knows_no_stimuli_has_no_null():
-    assert nulls(PROBES["imd"](), WHOLE, permutations=2).result(0, 1, "global", 0.5) is None
+    assert nulls(PROBES["imd"](), WHOLE, permutations=2).result(0, 1, "global") is None
 
 
 def test_values_at_many_rows_are_the_same(monkeypatch):
@@ -160,10 +160,10 @@ def test_what_is_shared_inside_the_classes_is_found_all_the_same(measure):
 
 
 @pytest.mark.parametrize("rows", [N, N - 1])
-def test_the_null_is_of_these_pairs_and_moved_to_the_mean_over_all(rows, monkeypatch):
+def test_the_null_is_of_the_pairs_that_meet(rows, monkeypatch):
     """By definition: seeds 0 and 2 of one run meet seed 1 of the other."""
     monkeypatch.setattr(lab.comparison_nulls, "ROWS", rows)
-    probe, observed = PROBES["linear-cka"](), 0.3
+    probe = PROBES["linear-cka"]()
     prepared = [probe.prepare(x) for x in arrays()]
     met = [(0, 1), (2, 1)]
     made = nulls(probe, WHOLE)
@@ -174,9 +174,9 @@ def test_the_null_is_of_these_pairs_and_moved_to_the_mean_over_all(rows, monkeyp
             for order in asked
         ]
         np.testing.assert_allclose(made.statistics(0, 1, kind), values, rtol=1e-10)
-    found = made.result(0, 1, "within-class", observed)
+    found = made.result(0, 1, "within-class")
     assert found.p == (1 + sum(value >= values[0] for value in values[1:])) / 41
-    assert found.mean == pytest.approx(np.mean(values[1:]) + observed - values[0], rel=1e-10)
+    assert (found.observed, found.mean) == pytest.approx((values[0], np.mean(values[1:])), rel=1e-10)
 
 
 @pytest.mark.parametrize(("measure", "seeds"), [("debiased-cka", 2), ("debiased-cka", 3), ("angular-procrustes", 2)])
@@ -217,7 +217,7 @@ def test_the_order_in_which_runs_are_named_changes_no_p(measure, search, seeds):
 
 
 def test_unpaired_networks_all_meet():
-    """Two runs without a common start: one mean over all pairs, which is the value itself, so that nothing is moved."""
+    """Two runs without a common start: one mean over all pairs, which is the value itself."""
     probe = PROBES["debiased-cka"]()
     prepared = [probe.prepare(x) for x in arrays()]
     made = Nulls(
