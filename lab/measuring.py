@@ -98,7 +98,10 @@ def measure_pair(
             warnings.append(f"no null: {found.reason}")
         else:
             answer["null"] = {key: getattr(found, key) for key in ("kind", "mean", "sd", "p", "permutations")}
-            answer["calibrated"] = found.calibrated
+            if isinstance(found.calibrated, Undefined):
+                answer["uncalibrated"] = found.calibrated.reason
+            else:
+                answer["calibrated"] = found.calibrated
     return {**answer, "warnings": warnings}
 
 

@@ -156,9 +156,13 @@ def print_measure(answer: dict) -> None:
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
         null = answer["null"]
-        how = f"{null['permutations']} permutations" if null["permutations"] else "closed form, 1e-06 at least"
+        drawn = null["permutations"]
+        how = f"{drawn} permutation{'s' * (drawn > 1)}" if drawn else "closed form, 1e-06 at least"
         click.echo(f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({how})")
-        click.echo(f"calibrated: {answer['calibrated']:.6f} (0: within the null's 95 %; 1: identical)")
+        if "uncalibrated" in answer:
+            click.echo(f"calibrated: undefined: {answer['uncalibrated']}")
+        else:
+            click.echo(f"calibrated: {answer['calibrated']:.6f} (0: within the null's 95 %; 1: identical)")
     for warning in answer["warnings"]:
         click.echo(f"warning: {warning}", err=True)
 

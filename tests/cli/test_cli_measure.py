@@ -292,6 +292,15 @@ def test_text_for_people(ask):
     assert result.stderr.startswith("warning: no labels given")
 
 
+def test_too_few_permutations_calibrate_nothing(answer, ask):
+    asked = ("measure", "linear-cka", "a.npy", "a.npy", "--permutations", "5")
+    why = "5 permutations cannot reach p = 0.05; take at least 19"
+    found = answer(*asked)
+    assert (found["null"]["p"], found["calibrated"], found["uncalibrated"]) == (1 / 6, None, why)
+    assert f"calibrated: undefined: {why}\n" in ask(*asked).stdout
+    assert answer(*asked[:-1], "19")["calibrated"] == pytest.approx(1.0)
+
+
 PAIRS = ["linear-cka", "debiased-cka", "angular-procrustes", "rsa", "mutual-knn"]
 SINGLES = ["participation-ratio", "effective-rank", "stable-rank", "spectrum-exponent"]
 

@@ -76,8 +76,13 @@ def test_distance_is_the_mirror_image_of_similarity():
     assert a.calibrated == pytest.approx(b.calibrated)
 
 
-def test_with_too_few_permutations_nothing_passes():
-    assert null_result("global", 0.99, np.zeros(10)).calibrated == 0.0
+def test_with_too_few_permutations_nothing_can_pass_and_nothing_is_calibrated():
+    """p is at least 1/(K + 1): 1/19 above .05, 1/20 not."""
+    few = null_result("global", 1.0, np.zeros(18))
+    assert few.calibrated.reason == "18 permutations cannot reach p = 0.05; take at least 19"
+    assert null_result("global", 1.0, np.zeros(19)).calibrated == 1.0
+    assert "take at least 99" in null_result("global", 1.0, np.zeros(98), alpha=0.01).calibrated.reason
+    assert null_result("global", 1.0, np.zeros(99), alpha=0.01).calibrated == 1.0
 
 
 def test_threshold_at_the_best_possible_value_calibrates_to_zero():
