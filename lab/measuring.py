@@ -54,13 +54,18 @@ def measure_pair(
         say: is told how long a null will take that takes long.
 
     Raises:
-        UsageError: a within-class null without labels; no null where the value alone would mislead; blocks that are
-            none, or positions that differ.
+        UsageError: a within-class null without labels, or with a class for each stimulus; no null where the value alone
+            would mislead; blocks that are none, or positions that differ.
     """
     if null == "within-class" and labels is None:
         raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")
     px, py = prepared_files(probe, paths)
     stimuli = px.n // px.together
+    if null == "within-class" and class_labels(labels, stimuli).max() + 1 == stimuli:
+        raise UsageError(
+            "--labels gives every stimulus a class of its own, so that none can move; give larger classes, or leave "
+            "out --null within-class"
+        )
     draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed)
     begun = time.perf_counter()
     value = probe.value(px, py)
@@ -77,10 +82,7 @@ def measure_pair(
     if null == "none":
         require_enough_stimuli(probe, stimuli, max(px.d, py.d), "leave out --null none")
     warnings = cautions(probe, px.n, px.d, py.d, by_row(labels, px), (px, py))
-    if labels is None:
-        warnings.append(NO_LABELS)
-    elif null == "global":
-        warnings.append(LABELS_UNUSED)
+    warnings += about_labels(labels, null)
     if draws is not None:
         warnings += few_orders(blocks, len(draws))
     if isinstance(value, Undefined):
@@ -176,6 +178,13 @@ def few_orders(blocks: np.ndarray, permutations: int) -> list[str]:
     return [f"the blocks allow only {round(math.exp(log_orders))} orders, so p is hardly below one over that"]
 
 
+def about_labels(labels, null: str) -> list[str]:
+    """A warning where the classes alone may make two networks alike, and the null does not say so."""
+    if labels is None:
+        return [NO_LABELS]
+    return [LABELS_UNUSED] if null == "global" else []
+
+
 def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
     """A value that is high by construction must not stand alone.
 
@@ -215,8 +224,7 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
             probe, n // seen[0].together, max(widths), "give two arrays at a time, which have a null"
         )
     warnings = cautions(probe, n, max(widths), max(widths), by_row(labels, seen[0]), seen)
-    if labels is None:
-        warnings.append(NO_LABELS)
+    warnings += about_labels(labels, null)
     p_values = None
     if parts:
         p_values = [

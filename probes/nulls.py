@@ -129,7 +129,7 @@ def null_result(
     room = s_max - tau
     calibrated: float | Undefined = min(1.0, max(0.0, (s - tau) / room)) if room > slack else 0.0
     least = math.ceil(1 / alpha - 1e-9) - 1
-    if K < least:
+    if least > K:
         drawn = "1 permutation" if K == 1 else f"{K} permutations"
         calibrated = Undefined(f"{drawn} cannot reach p = {alpha:g}; take at least {least}")
     return NullResult(
