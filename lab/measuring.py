@@ -41,7 +41,7 @@ def measure_pair(
     labels,
     null: str,
     permutations: int | None,
-    seed: int,
+    seed: int | None,
     blocks=None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -50,12 +50,13 @@ def measure_pair(
     Args:
         labels: class of each stimulus, or None.
         permutations: how many to draw; None for the closed form where there is one, else 200.
+        seed: of the draws; None for 0.
         blocks: whole numbers, one per stimulus, for a restricted null: stimuli change places with their like alone.
         say: is told how long a null will take that takes long.
 
     Raises:
         UsageError: a within-class null without labels, or with a class for each stimulus; no null where the value alone
-            would mislead; blocks that are none, or positions that differ.
+            would mislead; blocks that are none, or positions that differ; a seed where nothing is drawn.
     """
     if null == "within-class" and labels is None:
         raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")
@@ -66,7 +67,7 @@ def measure_pair(
             "--labels gives every stimulus a class of its own, so that none can move; give larger classes, or leave "
             "out --null within-class"
         )
-    draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed)
+    draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed or 0)
     begun = time.perf_counter()
     value = probe.value(px, py)
     seconds = time.perf_counter() - begun
@@ -92,10 +93,17 @@ def measure_pair(
         in_closed_form = null == "global" and permutations is None and px.n <= CLOSED_UP_TO
         found = null_test(probe, px, py) if in_closed_form else None
         if found is None:
-            drawn = {"permutations": permutations or 200, "seed": seed, "draws": draws}
+            drawn = {"permutations": permutations or 200, "seed": seed or 0, "draws": draws}
+            if seconds * drawn["permutations"] > LONG:  # perhaps for what a first call loads and compiles
+                seconds = seconds_to_draw(probe, px, py)
             if (whole := seconds * drawn["permutations"]) > LONG:
                 say(f"drawing {drawn['permutations']} permutations of {probe.info.name}: some {whole:.0f} s")
             found = permutation_test(probe, px, py, kind=null, labels=labels, **drawn)
+        elif seed is not None:
+            raise UsageError(
+                f"--seed changes nothing for {probe.info.name}, whose null is known in closed form, so that nothing is "
+                "drawn; leave it out, or give --permutations"
+            )
         if isinstance(found, Undefined):
             warnings.append(f"no null: {found.reason}")
         else:
@@ -105,6 +113,14 @@ def measure_pair(
             else:
                 answer["calibrated"] = found.calibrated
     return {**answer, "warnings": warnings}
+
+
+def seconds_to_draw(probe: PairProbe, px: Prepared, py: Prepared) -> float:
+    """What one value of the null takes, when the probe has been called before."""
+    order = np.random.default_rng(0).permutation(py.n // py.together)
+    begun = time.perf_counter()
+    probe.value(px, probe.permute(py, order))
+    return time.perf_counter() - begun
 
 
 def prepared_files(probe: PairProbe, paths: list[str], memory: int = MEMORY) -> Iterator[Prepared]:

@@ -29,7 +29,7 @@ from lab.cli.options import json_option, print_json, print_table
     type=click.IntRange(1, 1_000_000),
     help="Draws of the null.  [default: none where its closed form is known, else 200]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutations.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the permutations.  [default: 0]")
 @click.option("--memory", default="2GiB", show_default=True, help="For all pairs of more than two arrays.")
 @json_option
 @click.pass_context

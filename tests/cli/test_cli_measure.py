@@ -197,6 +197,11 @@ REFUSED = [
     ("linear-probe a.npy --labels y.npy --seed 0", 2, ["--seed changes nothing for linear-probe, a single measure"]),
     ("participation-ratio a.npy --labels y.npy", 2, ["--labels changes nothing for participation-ratio"]),
     ("linear-cka a.npy b.npy --null none --permutations 9", 2, ["--permutations changes nothing", "--null none"]),
+    (
+        "linear-cka a.npy b.npy --seed 3",
+        2,
+        ["--seed changes nothing for linear-cka, whose null is known in closed form", "give --permutations"],
+    ),
     ("linear-cka a.npy b.npy --null none --seed 3", 2, ["--seed changes nothing"]),
     ("imd a.npy b.npy --permutations 9", 2, ["--permutations changes nothing for imd, which has no null"]),
     ("linear-cka", 2, ["Missing argument 'A.npy [B.npy ...]'"]),
@@ -243,6 +248,14 @@ def test_the_global_null_is_not_drawn_unless_it_is_asked_for(answer):
     assert (exact["permutations"], drawn["permutations"]) == (0, 500)
     assert exact["mean"] == pytest.approx(drawn["mean"], abs=4 * exact["sd"] / np.sqrt(500))
     assert answer("measure", "angular-procrustes", "a.npy", "b.npy")["null"]["permutations"] == 200
+
+
+def test_the_seed_decides_what_is_drawn(answer):
+    unsaid, zero, three = (
+        answer("measure", "linear-cka", "a.npy", "b.npy", "--permutations", "20", *seed)
+        for seed in ((), ("--seed", "0"), ("--seed", "3"))
+    )
+    assert unsaid == zero != three
 
 
 def test_all_pairs_of_several_arrays(answer, ask):
@@ -470,3 +483,29 @@ def test_a_null_that_takes_long_says_so(ask, monkeypatch):
     assert "drawing" not in ask(*options).stderr
     monkeypatch.setattr(lab.measuring, "LONG", 0.0)
     assert "drawing 20 permutations of mutual-knn: some" in ask(*options).stderr
+
+
+def test_the_time_of_a_null_is_not_that_of_the_first_call(ask, arrays):
+    """A probe that sleeps once, as one that loads a library does: 20 draws of 0.3 s would be 6 s, and take none."""
+    (arrays / "slow.py").write_text(SLOW_ONCE)
+    assert "drawing" not in ask("measure", "./slow.py", "a.npy", "b.npy", "--permutations", "20").stderr
+
+
+SLOW_ONCE = """
+import time
+from probes import PROBES
+
+made = PROBES["linear-cka"]()
+called = []
+
+
+def value(px, py):
+    if not called:
+        time.sleep(0.3)
+    called.append(1)
+    return made.value(px, py)
+
+
+def probe():
+    return made._replace(value=value)
+"""
