@@ -83,9 +83,9 @@ def cautions(
             f"{name}: unpaired: it does not know which stimulus is which, so there is no null of permuted stimuli."
         )
     sizes = None if labels is None else np.bincount(class_labels(labels, n))
-    if name in NEIGHBOURHOODS:
+    if name in NEIGHBOURHOODS and n > settings["k"]:  # of fewer no stimulus has k neighbours, and there is no value
         k = settings["k"]
-        if n > 1 and k / (n - 1) >= 0.1:
+        if k / (n - 1) >= 0.1:
             what = "chance is" if name == "mutual-knn" else "a neighbour is shared by chance at a rate of"
             said.append(f"{name}: {what} {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
         if sizes is not None and len(sizes) > 1 and k >= sizes.min():

@@ -312,6 +312,8 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     assert len(cautions(procrustes, 100, 80, 20)) == 1
     assert cautions(PROBES["debiased-cka"](), 500, 2000, 2000) == []
     assert "chance is 0.20" in cautions(knn, 51, 5, 5)[0]
+    assert "chance is 1.00" in cautions(knn, 11, 5, 5)[0]  # k = 10: all the others are neighbours
+    assert cautions(knn, 10, 5, 5) == [], "there is no value"
     assert "by chance at a rate of 0.20" in cautions(PROBES["jaccard"](), 51, 5, 5)[0]
     assert "score high" in cautions(PROBES["rbf-cka"](), 100, 80, 20)[0]
     assert cautions(PROBES["distance-correlation"](estimator="unbiased"), 100, 80, 20) == []
