@@ -147,11 +147,13 @@ def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:
 
 def print_measure(answer: dict) -> None:
     """A few lines for people."""
-    units = " and ".join(map(str, answer["units"]))
+    from probes.features import stimuli
+
+    units = " and ".join(map(str, answer["units"])) + (" unit" if answer["units"] == [1] else " units")
     value = f"undefined: {answer['undefined']}" if "undefined" in answer else format(answer["value"], ".6f")
     kind = f" ({answer['direction']})" if "direction" in answer else ""
     click.echo(f"{answer['measure']}{kind}: {value}")
-    click.echo(f"n = {answer['n']} stimuli,{_rows(answer)} {units} units")
+    click.echo(f"n = {stimuli(answer['n'])},{_rows(answer)} {units}")
     for name, number in answer.get("details", {}).items():
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
@@ -174,7 +176,9 @@ def _rows(answer: dict) -> str:
 
 def print_matrix(answer: dict) -> None:
     """All pairs as a table, a row per array; p below where there is a null."""
-    click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli{_rows(answer).rstrip(',')}")
+    from probes.features import stimuli
+
+    click.echo(f"{answer['measure']} ({answer['direction']}), n = {stimuli(answer['n'])}{_rows(answer).rstrip(',')}")
     numbers = [str(i + 1) for i in range(len(answer["files"]))]
     for title, key, form in (("", "values", ".4f"), ("p, global null (closed form, 1e-06 at least)", "p", ".2g")):
         if answer[key] is None:

@@ -36,6 +36,9 @@ ARRAYS = {
     "fortran": np.asfortranarray(A),
     "constant": np.ones((N, 4)),
     "two": A[:2],
+    "one": A[:1],
+    "rare": (np.arange(N) == 0).astype(int),
+    "single-unit": A[:, :1],
     "wide": rng.normal(size=(N, 40)),
     "maps": rng.normal(size=(N, 3, 4, 5)),
     "turned": rng.normal(size=(N, 4, 3, 6)),
@@ -343,6 +346,16 @@ def test_a_constant_array_has_no_value_and_says_why(answer, ask, measure):
 def test_too_little_data_is_undefined(answer):
     assert "n − 3" in answer("measure", "debiased-cka", "two.npy", "two.npy")["undefined"]
     assert "k = 1000 neighbours" in answer("measure", "mutual-knn(k=1000)", "a.npy", "b.npy")["undefined"]
+
+
+def test_one_is_spoken_of_as_one(answer, ask):
+    said = ask("measure", "linear-cka", "one.npy", "one.npy")
+    assert "undefined: there is one stimulus only" in said.stdout
+    assert "n = 1 stimulus, 5 and 5 units" in said.stdout
+    assert "score high" not in said.stderr
+    assert "60 stimuli, 1 unit\n" in ask("measure", "sparsity", "single-unit.npy").stdout
+    reason = answer("measure", "linear-probe", "a.npy", "--labels", "rare.npy")["undefined"]
+    assert reason == "the smallest class has 1 stimulus, fewer than the 5 folds"
 
 
 def test_labels_may_be_words(answer):

@@ -307,8 +307,9 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     cka, knn, procrustes = (PROBES[n]() for n in ("linear-cka", "mutual-knn", "angular-procrustes"))
     assert cautions(cka, 1000, 128, 128) == []
     (said,) = cautions(cka, 500, 2000, 2000)
-    assert "0.80" in said  # d/(n + d)
-    assert "debiased-cka" in said
+    assert "as debiased-cka does not (linear-cka of such is about 0.80);" in said  # d/(n + d)
+    for name in ("linear-cka", "debiased-cka", "cca", "angular-procrustes"):
+        assert cautions(PROBES[name](), 1, 128, 128) == [], "one stimulus has no value"
     assert len(cautions(procrustes, 100, 80, 20)) == 1
     assert cautions(PROBES["debiased-cka"](), 500, 2000, 2000) == []
     assert "chance is 0.20" in cautions(knn, 51, 5, 5)[0]
@@ -321,8 +322,9 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     assert "first 200 of 500" in cautions(PROBES["rtd"](), 500, 5, 5)[0]
     assert "unpaired" in cautions(PROBES["imd"](), 500, 5, 5)[0]
     y = np.arange(500) % 100
-    assert "smallest class (5" in cautions(knn, 500, 5, 5, y)[0]
+    assert "smallest class (5 stimuli)" in cautions(knn, 500, 5, 5, y)[0]
     lone = np.array([0] * 499 + [1])
+    assert "smallest class (1 stimulus)" in cautions(knn, 500, 5, 5, lone)[0]
     assert any("1 of 2 classes" in line for line in cautions(cka, 500, 5, 5, lone))
     assert any("one class only" in line for line in cautions(cka, 500, 5, 5, np.zeros(500)))
     X = np.random.default_rng(0).standard_normal((500, 5))
