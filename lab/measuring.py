@@ -25,6 +25,9 @@ WANTED = {
     "predictions": "--predictions P.npy, the class that the network answers for each stimulus",
     "readout": "--readout W.npy, the weights of the linear readout, units in rows and classes in columns",
 }
+FACTOR = ("concept-probe",)
+"""Measures whose labels are numbers that are not classes."""
+FACTOR_WANTED = "--labels Y.npy, a number for each stimulus: its angle, size, age"
 NO_LABELS = "no labels given: what two networks share may be the classes alone; see --null within-class"
 LABELS_UNUSED = (
     "the global null does not use the labels: what two networks share may be the classes alone; see --null within-class"
@@ -195,10 +198,20 @@ def few_orders(blocks: np.ndarray, permutations: int) -> list[str]:
 
 
 def about_labels(labels, null: str) -> list[str]:
-    """A warning where the classes alone may make two networks alike, and the null does not say so."""
+    """Warnings where the classes alone may make two networks alike and the null does not say so, or are none."""
     if labels is None:
         return [NO_LABELS]
-    return [LABELS_UNUSED] if null == "global" else []
+    return [*no_classes(labels), *([LABELS_UNUSED] if null == "global" else [])]
+
+
+def no_classes(labels) -> list[str]:
+    """A warning where labels look like measurements."""
+    if labels is None or labels.dtype.kind != "f" or (labels == np.round(labels)).all():
+        return []
+    return [
+        f"labels are no whole numbers, and each of {len(np.unique(labels))} different ones is taken for a class; "
+        f"{FACTOR[0]} takes them as numbers"
+    ]
 
 
 def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
@@ -282,7 +295,8 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
     check_maps(probe, [path], [array.shape])
     for name in probe.needs:
         if name not in given:
-            raise UsageError(f"{probe.info.name} needs {WANTED[name]}")
+            factor = name == "labels" and probe.info.name in FACTOR
+            raise UsageError(f"{probe.info.name} needs {FACTOR_WANTED if factor else WANTED[name]}")
     measured = as_rows(array, probe.info.maps)
     found = probe.value(array, **given)
     answer: dict[str, Any] = {
@@ -292,7 +306,10 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
         "null": None,
         "calibrated": None,
         **maps_facts(probe, len(measured)),
-        "warnings": single_cautions(probe.info, measured, len(measured) // len(array)),
+        "warnings": [
+            *single_cautions(probe.info, measured, len(measured) // len(array)),
+            *([] if probe.info.name in FACTOR else no_classes(given.get("labels"))),
+        ],
     }
     if isinstance(found, Undefined):
         return {**answer, "undefined": found.reason}

@@ -21,6 +21,8 @@ ARRAYS = {
     "y": Y,
     "w": np.eye(5, 3),
     "answers": np.where(np.arange(N) < 15, 0, Y),
+    "halves": Y / 2,
+    "floats": Y.astype(np.float32),
     "words": np.array(["cat", "dog", "owl"])[Y],
     "y-short": Y[:50],
     "short": A[:50],
@@ -191,6 +193,7 @@ REFUSED = [
     ("nc4 a.npy --labels y.npy --predictions words.npy", 1, ["no prediction is a class of labels"]),
     ("nc1 a.npy --labels y.npy --readout w.npy", 2, ["--readout changes nothing for nc1, a single measure"]),
     ("linear-cka a.npy b.npy --predictions y.npy", 2, ["--predictions changes nothing for linear-cka, a pair measure"]),
+    ("concept-probe a.npy", 2, ["concept-probe needs --labels Y.npy, a number for each stimulus"]),
     ("concept-probe a.npy --labels words.npy", 1, ["use linear-probe for classes"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
     ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'restricted', 'none'"]),
@@ -364,6 +367,16 @@ def test_labels_may_be_words(answer):
     assert by_number == by_word
     assert by_number["details"]["chance"] == pytest.approx(1 / 3)
     assert 0 <= by_number["value"] <= 1
+
+
+@pytest.mark.parametrize("asked", [("nc1", "a.npy"), ("debiased-cka", "a.npy", "b.npy")])
+def test_labels_that_are_no_whole_numbers_are_taken_for_classes_and_said_to_be(answer, asked):
+    by = {name: answer("measure", *asked, "--labels", f"{name}.npy") for name in ("y", "floats", "halves")}
+    assert by["floats"] == by["y"]
+    assert by["halves"]["value"] == by["y"]["value"]
+    (said,) = set(by["halves"]["warnings"]) - set(by["y"]["warnings"])
+    assert "labels are no whole numbers, and each of 3 different ones is taken for a class" in said
+    assert answer("measure", "concept-probe", "a.npy", "--labels", "halves.npy")["warnings"] == []
 
 
 def test_a_readout_and_predictions_reach_the_measures_of_collapse(answer):
