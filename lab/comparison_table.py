@@ -290,9 +290,9 @@ def row_of(info: ProbeInfo, layer: str, a: Measured, b: Measured, parts: Parts, 
     for kind in KINDS:
         name = "null_" + kind.replace("-class", "")
         found = null(kind) if np.isfinite(row["between"]) else None
-        row[name], row[f"{name}_p"], row[f"{name}_calibrated"] = (
-            (np.nan, np.nan, np.nan) if found is None else (found.mean, found.p, found.calibrated)
-        )
+        row[name], row[f"{name}_p"] = (np.nan, np.nan) if found is None else (found.mean, found.p)
+        uncalibrated = found is None or isinstance(found.calibrated, Undefined)
+        row[f"{name}_calibrated"] = np.nan if uncalibrated else found.calibrated
         row[f"{name}_draws"] = 0 if found is None else found.permutations
     row["notes"] = notes
     return row

@@ -25,6 +25,9 @@ WANTED = {
     "predictions": "--predictions P.npy, the class that the network answers for each stimulus",
     "readout": "--readout W.npy, the weights of the linear readout, units in rows and classes in columns",
 }
+FACTOR = ("concept-probe",)
+"""Measures whose labels are numbers that are not classes."""
+FACTOR_WANTED = "--labels Y.npy, a number for each stimulus: its angle, size, age"
 NO_LABELS = "no labels given: what two networks share may be the classes alone; see --null within-class"
 LABELS_UNUSED = (
     "the global null does not use the labels: what two networks share may be the classes alone; see --null within-class"
@@ -41,7 +44,7 @@ def measure_pair(
     labels,
     null: str,
     permutations: int | None,
-    seed: int,
+    seed: int | None,
     blocks=None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -50,18 +53,24 @@ def measure_pair(
     Args:
         labels: class of each stimulus, or None.
         permutations: how many to draw; None for the closed form where there is one, else 200.
+        seed: of the draws; None for 0.
         blocks: whole numbers, one per stimulus, for a restricted null: stimuli change places with their like alone.
         say: is told how long a null will take that takes long.
 
     Raises:
-        UsageError: a within-class null without labels; no null where the value alone would mislead; blocks that are
-            none, or positions that differ.
+        UsageError: a within-class null without labels, or with a class for each stimulus; no null where the value alone
+            would mislead; blocks that are none, or positions that differ; a seed where nothing is drawn.
     """
     if null == "within-class" and labels is None:
         raise UsageError("--null within-class needs --labels Y.npy, the class of each stimulus")
     px, py = prepared_files(probe, paths)
     stimuli = px.n // px.together
-    draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed)
+    if null == "within-class" and class_labels(labels, stimuli).max() + 1 == stimuli:
+        raise UsageError(
+            "--labels gives every stimulus a class of its own, so that none can move; give larger classes, or leave "
+            "out --null within-class"
+        )
+    draws = None if null != RESTRICTED else inside_blocks(blocks, stimuli, permutations or 200, seed or 0)
     begun = time.perf_counter()
     value = probe.value(px, py)
     seconds = time.perf_counter() - begun
@@ -77,10 +86,7 @@ def measure_pair(
     if null == "none":
         require_enough_stimuli(probe, stimuli, max(px.d, py.d), "leave out --null none")
     warnings = cautions(probe, px.n, px.d, py.d, by_row(labels, px), (px, py))
-    if labels is None:
-        warnings.append(NO_LABELS)
-    elif null == "global":
-        warnings.append(LABELS_UNUSED)
+    warnings += about_labels(labels, null)
     if draws is not None:
         warnings += few_orders(blocks, len(draws))
     if isinstance(value, Undefined):
@@ -90,16 +96,34 @@ def measure_pair(
         in_closed_form = null == "global" and permutations is None and px.n <= CLOSED_UP_TO
         found = null_test(probe, px, py) if in_closed_form else None
         if found is None:
-            drawn = {"permutations": permutations or 200, "seed": seed, "draws": draws}
+            drawn = {"permutations": permutations or 200, "seed": seed or 0, "draws": draws}
+            if seconds * drawn["permutations"] > LONG:  # perhaps for what a first call loads and compiles
+                seconds = seconds_to_draw(probe, px, py)
             if (whole := seconds * drawn["permutations"]) > LONG:
                 say(f"drawing {drawn['permutations']} permutations of {probe.info.name}: some {whole:.0f} s")
             found = permutation_test(probe, px, py, kind=null, labels=labels, **drawn)
+        elif seed is not None:
+            raise UsageError(
+                f"--seed changes nothing for {probe.info.name}, whose null is known in closed form, so that nothing is "
+                "drawn; leave it out, or give --permutations"
+            )
         if isinstance(found, Undefined):
             warnings.append(f"no null: {found.reason}")
         else:
             answer["null"] = {key: getattr(found, key) for key in ("kind", "mean", "sd", "p", "permutations")}
-            answer["calibrated"] = found.calibrated
+            if isinstance(found.calibrated, Undefined):
+                answer["uncalibrated"] = found.calibrated.reason
+            else:
+                answer["calibrated"] = found.calibrated
     return {**answer, "warnings": warnings}
+
+
+def seconds_to_draw(probe: PairProbe, px: Prepared, py: Prepared) -> float:
+    """What one value of the null takes, when the probe has been called before."""
+    order = np.random.default_rng(0).permutation(py.n // py.together)
+    begun = time.perf_counter()
+    probe.value(px, probe.permute(py, order))
+    return time.perf_counter() - begun
 
 
 def prepared_files(probe: PairProbe, paths: list[str], memory: int = MEMORY) -> Iterator[Prepared]:
@@ -173,6 +197,23 @@ def few_orders(blocks: np.ndarray, permutations: int) -> list[str]:
     return [f"the blocks allow only {round(math.exp(log_orders))} orders, so p is hardly below one over that"]
 
 
+def about_labels(labels, null: str) -> list[str]:
+    """Warnings where the classes alone may make two networks alike and the null does not say so, or are none."""
+    if labels is None:
+        return [NO_LABELS]
+    return [*no_classes(labels), *([LABELS_UNUSED] if null == "global" else [])]
+
+
+def no_classes(labels) -> list[str]:
+    """A warning where labels look like measurements."""
+    if labels is None or labels.dtype.kind != "f" or (labels == np.round(labels)).all():
+        return []
+    return [
+        f"labels are no whole numbers, and each of {len(np.unique(labels))} different ones is taken for a class; "
+        f"{FACTOR[0]} takes them as numbers"
+    ]
+
+
 def require_enough_stimuli(probe: PairProbe, n: int, d: int, cure: str) -> None:
     """A value that is high by construction must not stand alone.
 
@@ -212,8 +253,7 @@ def measure_all(probe: PairProbe, paths: list[str], labels, null: str, memory: i
             probe, n // seen[0].together, max(widths), "give two arrays at a time, which have a null"
         )
     warnings = cautions(probe, n, max(widths), max(widths), by_row(labels, seen[0]), seen)
-    if labels is None:
-        warnings.append(NO_LABELS)
+    warnings += about_labels(labels, null)
     p_values = None
     if parts:
         p_values = [
@@ -255,7 +295,8 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
     check_maps(probe, [path], [array.shape])
     for name in probe.needs:
         if name not in given:
-            raise UsageError(f"{probe.info.name} needs {WANTED[name]}")
+            factor = name == "labels" and probe.info.name in FACTOR
+            raise UsageError(f"{probe.info.name} needs {FACTOR_WANTED if factor else WANTED[name]}")
     measured = as_rows(array, probe.info.maps)
     found = probe.value(array, **given)
     answer: dict[str, Any] = {
@@ -265,7 +306,10 @@ def measure_single(probe: SingleProbe, path: str, given: dict[str, np.ndarray]) 
         "null": None,
         "calibrated": None,
         **maps_facts(probe, len(measured)),
-        "warnings": single_cautions(probe.info, measured, len(measured) // len(array)),
+        "warnings": [
+            *single_cautions(probe.info, measured, len(measured) // len(array)),
+            *([] if probe.info.name in FACTOR else no_classes(given.get("labels"))),
+        ],
     }
     if isinstance(found, Undefined):
         return {**answer, "undefined": found.reason}

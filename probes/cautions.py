@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import class_labels, row_notes
+from probes.features import class_labels, row_notes, stimuli
 from probes.probe import PairProbe, Prepared, ProbeInfo
 
 NEIGHBOURHOODS = ("mutual-knn", "cycle-knn", "cknna", "jaccard", "rank-similarity", "second-order-cosine")
@@ -55,15 +55,15 @@ def cautions(
     noisy_directions = name in ("cca", "pwcca")  # a closed form says how far they correlate
     if probe.info.misleads(shown, d) and not noisy_directions:
         known = probe.info.null_mean is not None and together == 1
-        expected = f" (about {probe.info.null_mean(n, d1, d2):.2f})" if known else ""
+        expected = f" ({name} of such is about {probe.info.null_mean(n, d1, d2):.2f})" if known else ""
         said.append(
             f"{name}: with n = {shown} stimuli and {d1} and {d2} units, {probe.info.few_stimuli}{expected}; use more "
             f"than {2 * d} stimuli, or read the null."
         )
-    if noisy_directions and shown < 5 * d:
+    if noisy_directions and 1 < shown < 5 * d:
         said.append(
             f"{name}: with n = {shown} stimuli and {d1} and {d2} units, the squared canonical correlations of "
-            f"unrelated representations are {min(1.0, d / max(1, shown - 1)):.2f} on average; use many more stimuli, "
+            f"unrelated representations are {min(1.0, d / (shown - 1)):.2f} on average; use many more stimuli, "
             "or svcca of a small rank."
         )
     kept = {p.arrays[0].shape[1] for p in prepared if p.arrays} if name == "svcca" else ()
@@ -72,7 +72,7 @@ def cautions(
             f"svcca: between {min(kept)} and {max(kept)} components are kept, and the value falls with their "
             f"number; give all the same, as in svcca(rank={min(kept)})."
         )
-    if name == "debiased-cka" and n < 20:
+    if name == "debiased-cka" and 1 < n < 20:
         said.append(f"debiased-cka: unbiased but very noisy at n = {n} stimuli.")
     if name == "minibatch-cka" and n % settings["batch"]:
         said.append(f"minibatch-cka: the last {n % settings['batch']} of {n} stimuli fill no batch and are not used.")
@@ -83,14 +83,14 @@ def cautions(
             f"{name}: unpaired: it does not know which stimulus is which, so there is no null of permuted stimuli."
         )
     sizes = None if labels is None else np.bincount(class_labels(labels, n))
-    if name in NEIGHBOURHOODS:
+    if name in NEIGHBOURHOODS and n > settings["k"]:  # of fewer no stimulus has k neighbours, and there is no value
         k = settings["k"]
-        if n > 1 and k / (n - 1) >= 0.1:
+        if k / (n - 1) >= 0.1:
             what = "chance is" if name == "mutual-knn" else "a neighbour is shared by chance at a rate of"
             said.append(f"{name}: {what} {k / (n - 1):.2f} at k = {k} and n = {n}; use a smaller k.")
         if sizes is not None and len(sizes) > 1 and k >= sizes.min():
             said.append(
-                f"{name}: k = {k} reaches outside the smallest class ({sizes.min()} stimuli), so classes decide "
+                f"{name}: k = {k} reaches outside the smallest class ({stimuli(sizes.min())}), so classes decide "
                 "part of the value; use a smaller k."
             )
     together = max((p.together for p in prepared), default=1)

@@ -124,7 +124,7 @@ def debiased_cka() -> PairProbe:
 
     def prepare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | Undefined:
         if len(x) < 4:
-            return Undefined(f"the unbiased estimator divides by n − 3, and there are only n = {len(x)} stimuli")
+            return Undefined(f"the unbiased estimator divides by n − 3, and here n = {len(x)}")
         c = centred(x)
         if isinstance(c, Undefined):
             return c

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.features import centred, class_labels, features, narrowed, scaled
+from probes.features import centred, class_labels, features, narrowed, scaled, stimuli
 from probes.nearest import nearest_rows
 from probes.probe import ProbeError, SingleProbe, Undefined, non_negative, positive_integer, single_info
 
@@ -120,7 +120,7 @@ def linear_probe(folds: int = 5, ridge: float | int | Sequence[float | int] = RI
         if len(sizes) < 2:
             return Undefined("there is only one class, so there is nothing to tell apart")
         if sizes.min() < folds:
-            return Undefined(f"the smallest class has {sizes.min()} stimuli, fewer than the {folds} folds")
+            return Undefined(f"the smallest class has {stimuli(sizes.min())}, fewer than the {folds} folds")
         x = centred(scaled(x))
         if isinstance(x, Undefined):
             return x

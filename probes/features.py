@@ -68,6 +68,11 @@ def class_labels(labels: Any, n: int, name: str = "labels") -> np.ndarray:
     return np.unique(array, return_inverse=True)[1].reshape(n)
 
 
+def stimuli(n: int) -> str:
+    """So many stimuli, in words."""
+    return "1 stimulus" if n == 1 else f"{n} stimuli"
+
+
 def exponent(x: np.ndarray) -> int:
     """The power of two next above the largest entry of x."""
     return int(np.frexp(np.abs(x).max())[1])
@@ -80,6 +85,8 @@ def scaled(x: np.ndarray) -> np.ndarray:
 
 def centred(x: np.ndarray) -> np.ndarray | Undefined:
     """Columns of x minus their means, up to an exact power of two; Undefined if nothing is left but rounding."""
+    if len(x) == 1:
+        return Undefined("there is one stimulus only, and one row has no variance")
     raw = scaled(x)
     c = raw - raw.mean(axis=0)
     c -= c.mean(axis=0)  # the first mean carries rounding error of the offset; the second removes it

@@ -27,7 +27,7 @@ def _alignment(
 
     def prepare(x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | Undefined:
         if unbiased and len(x) < 4:
-            return Undefined(f"the unbiased estimator divides by n − 3, and there are only n = {len(x)} stimuli")
+            return Undefined(f"the unbiased estimator divides by n − 3, and here n = {len(x)}")
         c = centred(x)
         if isinstance(c, Undefined):
             return c

@@ -60,7 +60,7 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _checked(X: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Undefined:
-    """X, its centred form and the classes; Undefined for a constant X and for one class."""
+    """X, its centred form and the classes; Undefined for a constant X, for one class and for a class of one point."""
     x = features(X)
     y = class_labels(labels, len(x))
     c = centred(x)
@@ -68,6 +68,9 @@ def _checked(X: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray] |
         return c
     if y.max() == 0:
         return Undefined("there is only one class, so there is nothing to tell apart")
+    sizes = np.bincount(y)
+    if sizes.min() < 2:
+        return Undefined(f"class {int(sizes.argmin())} (in sorted order) has one stimulus, so it has no extent")
     return scaled(x), c, y
 
 
@@ -81,11 +84,12 @@ def capacity(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe
     X is n×d, labels has n entries of C classes, at most `points` stimuli of each are used, μ is their mean. Returns
     value (α), standard_error (of the draws of t), radius and dimension (means of R_c and D_c over classes),
     centre_correlation (mean |cos| between the μ_c − μ) and points (in the smallest class). Above 0; 2 for classes
-    without extent. Undefined for a constant representation, one class, and a class whose mean is that of all stimuli.
+    without extent. Undefined for a constant representation, one class, a class of one stimulus, and a class whose mean
+    is that of all stimuli.
     Source: Chung, Lee and Sompolinsky 2018, doi 10.1103/PhysRevX.8.031003; Cohen, Chung, Lee and Sompolinsky 2020,
     doi 10.1038/s41467-020-14578-5.
     """
-    positive_integer("points", points)
+    positive_integer("points", points, least=2)
     positive_integer("samples", samples, least=10)
     positive_integer("seed", seed, least=0)
     info = single_info(
@@ -157,11 +161,11 @@ def glue(points: int = 50, samples: int = 200, seed: int = 0) -> SingleProbe:
     X is n×d, labels has n entries of C classes, at most `points` stimuli of each are used. Returns value (α),
     standard_error (of the draws of y and t), dimension (D), radius (R), centre_alignment, axis_alignment and
     centre_axis_alignment (mean |cos| between rows of S₀, of S₁, and of S₀ and S₁, of different classes), floor
-    (C/rank X, what α is when no dichotomy can be separated) and points (in the smallest class). Above 0; 2 for one
-    point per class and C ≤ rank. Undefined for a constant representation and for one class.
+    (C/rank X, what α is when no dichotomy can be separated) and points (in the smallest class). Above 0; 2 for classes
+    without extent and C ≤ rank. Undefined for a constant representation, one class and a class of one stimulus.
     Source: Chou et al. 2024, doi 10.1101/2024.02.26.582157.
     """
-    positive_integer("points", points)
+    positive_integer("points", points, least=2)
     positive_integer("samples", samples, least=10)
     positive_integer("seed", seed, least=0)
     info = single_info(

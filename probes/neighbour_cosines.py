@@ -58,7 +58,7 @@ def cknna(k: int = 10) -> PairProbe:
 
     def prepare(x: np.ndarray) -> tuple[np.ndarray, ...] | Undefined:
         if len(x) < 4:
-            return Undefined(f"the unbiased estimator divides by n − 3, and there are only n = {len(x)} stimuli")
+            return Undefined(f"the unbiased estimator divides by n − 3, and here n = {len(x)}")
         found = nearest_by_cosine(x, k)
         if isinstance(found, Undefined):
             return found

@@ -43,7 +43,8 @@ class NullResult:
         p: probability of a value at least as alike as observed; where K permutations were drawn,
             (1 + #{null at least as alike}) / (K + 1), which is never below 1/(K + 1).
         threshold: τ, the value that unrelated representations pass with probability at most alpha.
-        calibrated: how far the observed value lies beyond τ on the way to identical, in 0..1.
+        calibrated: how far the observed value lies beyond τ on the way to identical, in 0..1; Undefined where K is so
+            small that nothing can lie beyond τ.
         permutations: K; 0 where the null is known in closed form.
         values: the K null values.
         alpha: level of the threshold.
@@ -55,7 +56,7 @@ class NullResult:
     sd: float
     p: float
     threshold: float
-    calibrated: float
+    calibrated: float | Undefined
     permutations: int
     values: np.ndarray
     alpha: float = 0.05
@@ -105,8 +106,8 @@ def null_result(
     For a similarity s:  τ = the ⌈(1−α)(K+1)⌉-th smallest of {s} ∪ null,  calibrated = clip((s − τ)/(s_max − τ), 0, 1).
     For a distance d:    τ = the ⌈(1−α)(K+1)⌉-th largest of {d} ∪ null,   calibrated = clip((τ − d)/(τ − d_min), 0, 1).
     An order statistic rather than an interpolated quantile, because interpolation lets more than α through. With
-    fewer than 1/α − 1 permutations τ is the most extreme value, so nothing passes. `best` is s_max or d_min. The
-    calibrated value is 0 when τ already is the best possible.
+    fewer than 1/α − 1 permutations τ is the most extreme value, which nothing passes, and no value is calibrated.
+    `best` is s_max or d_min. The calibrated value is 0 when τ already is the best possible.
     Source: Gröger, Wen and Brbić 2026, arXiv 2602.14486.
     """
     one_of("kind", kind, (*KINDS, RESTRICTED))
@@ -126,7 +127,11 @@ def null_result(
     rank = math.ceil((1 - alpha) * (K + 1) - 1e-9)
     tau = float(np.sort(np.append(null, s))[rank - 1])
     room = s_max - tau
-    calibrated = min(1.0, max(0.0, (s - tau) / room)) if room > slack else 0.0
+    calibrated: float | Undefined = min(1.0, max(0.0, (s - tau) / room)) if room > slack else 0.0
+    least = math.ceil(1 / alpha - 1e-9) - 1
+    if least > K:
+        drawn = "1 permutation" if K == 1 else f"{K} permutations"
+        calibrated = Undefined(f"{drawn} cannot reach p = {alpha:g}; take at least {least}")
     return NullResult(
         kind=kind,
         observed=float(observed),

@@ -83,8 +83,11 @@ class ProbeInfo:
             raise ProbeError(f"{self.name}: unknown invariances {sorted(unknown)}; known are {sorted(INVARIANCES)}.")
 
     def misleads(self, n: int, d: int) -> bool:
-        """Whether `few_stimuli` is what happens at n stimuli and d units, of the wider representation of two."""
-        return bool(self.few_stimuli) and n < 2 * d
+        """Whether `few_stimuli` is what happens at n stimuli and d units, of the wider representation of two.
+
+        One stimulus has no value that could mislead.
+        """
+        return bool(self.few_stimuli) and 1 < n < 2 * d
 
     @property
     def label(self) -> str:

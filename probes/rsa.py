@@ -82,7 +82,7 @@ def rsa(dissimilarity: str = "sqeuclidean", comparator: str = "spearman") -> Pai
 
     def prepare(x: np.ndarray) -> tuple[np.ndarray, ...] | Undefined:
         if len(x) < 3:
-            return Undefined(f"{len(x)} stimuli give fewer than two pairs to correlate")
+            return Undefined(f"n = {len(x)} gives fewer than two pairs of stimuli to correlate")
         z = points(x, dissimilarity)
         if isinstance(z, Undefined):
             return z

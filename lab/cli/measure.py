@@ -29,7 +29,7 @@ from lab.cli.options import json_option, print_json, print_table
     type=click.IntRange(1, 1_000_000),
     help="Draws of the null.  [default: none where its closed form is known, else 200]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutations.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the permutations.  [default: 0]")
 @click.option("--memory", default="2GiB", show_default=True, help="For all pairs of more than two arrays.")
 @json_option
 @click.pass_context
@@ -147,18 +147,24 @@ def refuse_idle_options(ctx: click.Context, made, arrays: int) -> None:
 
 def print_measure(answer: dict) -> None:
     """A few lines for people."""
-    units = " and ".join(map(str, answer["units"]))
+    from probes.features import stimuli
+
+    units = " and ".join(map(str, answer["units"])) + (" unit" if answer["units"] == [1] else " units")
     value = f"undefined: {answer['undefined']}" if "undefined" in answer else format(answer["value"], ".6f")
     kind = f" ({answer['direction']})" if "direction" in answer else ""
     click.echo(f"{answer['measure']}{kind}: {value}")
-    click.echo(f"n = {answer['n']} stimuli,{_rows(answer)} {units} units")
+    click.echo(f"n = {stimuli(answer['n'])},{_rows(answer)} {units}")
     for name, number in answer.get("details", {}).items():
         click.echo(f"{name}: {number:.6g}")
     if answer["null"]:
         null = answer["null"]
-        how = f"{null['permutations']} permutations" if null["permutations"] else "closed form, 1e-06 at least"
+        drawn = null["permutations"]
+        how = f"{drawn} permutation{'s' * (drawn > 1)}" if drawn else "closed form, 1e-06 at least"
         click.echo(f"{null['kind']} null: mean {null['mean']:.6f}, p = {null['p']:.4g} ({how})")
-        click.echo(f"calibrated: {answer['calibrated']:.6f} (0: within the null's 95 %; 1: identical)")
+        if "uncalibrated" in answer:
+            click.echo(f"calibrated: undefined: {answer['uncalibrated']}")
+        else:
+            click.echo(f"calibrated: {answer['calibrated']:.6f} (0: within the null's 95 %; 1: identical)")
     for warning in answer["warnings"]:
         click.echo(f"warning: {warning}", err=True)
 
@@ -170,7 +176,9 @@ def _rows(answer: dict) -> str:
 
 def print_matrix(answer: dict) -> None:
     """All pairs as a table, a row per array; p below where there is a null."""
-    click.echo(f"{answer['measure']} ({answer['direction']}), n = {answer['n']} stimuli{_rows(answer).rstrip(',')}")
+    from probes.features import stimuli
+
+    click.echo(f"{answer['measure']} ({answer['direction']}), n = {stimuli(answer['n'])}{_rows(answer).rstrip(',')}")
     numbers = [str(i + 1) for i in range(len(answer["files"]))]
     for title, key, form in (("", "values", ".4f"), ("p, global null (closed form, 1e-06 at least)", "p", ".2g")):
         if answer[key] is None:

@@ -21,6 +21,8 @@ ARRAYS = {
     "y": Y,
     "w": np.eye(5, 3),
     "answers": np.where(np.arange(N) < 15, 0, Y),
+    "halves": Y / 2,
+    "floats": Y.astype(np.float32),
     "words": np.array(["cat", "dog", "owl"])[Y],
     "y-short": Y[:50],
     "short": A[:50],
@@ -36,6 +38,9 @@ ARRAYS = {
     "fortran": np.asfortranarray(A),
     "constant": np.ones((N, 4)),
     "two": A[:2],
+    "one": A[:1],
+    "rare": (np.arange(N) == 0).astype(int),
+    "single-unit": A[:, :1],
     "wide": rng.normal(size=(N, 40)),
     "maps": rng.normal(size=(N, 3, 4, 5)),
     "turned": rng.normal(size=(N, 4, 3, 6)),
@@ -161,6 +166,11 @@ REFUSED = [
     ),
     ("linear-cka a.npy b.npy --null restricted --blocks words.npy", 2, ["of <U3", "one whole number for each"]),
     ("linear-cka a.npy b.npy --null restricted --blocks own-blocks.npy", 2, ["a block of its own", "larger blocks"]),
+    (
+        "linear-cka a.npy b.npy --null within-class --labels each.npy",
+        2,
+        ["--labels gives every stimulus a class of its own", "none can move", "give larger classes"],
+    ),
     ("linear-cka a.npy b.npy --null restricted --blocks absent.npy", 4, ["there is no file absent.npy"]),
     (
         "linear-cka a.npy b.npy a.npy --null restricted --blocks blocks.npy",
@@ -183,6 +193,7 @@ REFUSED = [
     ("nc4 a.npy --labels y.npy --predictions words.npy", 1, ["no prediction is a class of labels"]),
     ("nc1 a.npy --labels y.npy --readout w.npy", 2, ["--readout changes nothing for nc1, a single measure"]),
     ("linear-cka a.npy b.npy --predictions y.npy", 2, ["--predictions changes nothing for linear-cka, a pair measure"]),
+    ("concept-probe a.npy", 2, ["concept-probe needs --labels Y.npy, a number for each stimulus"]),
     ("concept-probe a.npy --labels words.npy", 1, ["use linear-probe for classes"]),
     ("linear-cka a.npy b.npy --permutations 0", 2, ["'--permutations': 0 is not in the range"]),
     ("linear-cka a.npy b.npy --null both", 2, ["'both' is not one of 'global', 'within-class', 'restricted', 'none'"]),
@@ -192,6 +203,11 @@ REFUSED = [
     ("linear-probe a.npy --labels y.npy --seed 0", 2, ["--seed changes nothing for linear-probe, a single measure"]),
     ("participation-ratio a.npy --labels y.npy", 2, ["--labels changes nothing for participation-ratio"]),
     ("linear-cka a.npy b.npy --null none --permutations 9", 2, ["--permutations changes nothing", "--null none"]),
+    (
+        "linear-cka a.npy b.npy --seed 3",
+        2,
+        ["--seed changes nothing for linear-cka, whose null is known in closed form", "give --permutations"],
+    ),
     ("linear-cka a.npy b.npy --null none --seed 3", 2, ["--seed changes nothing"]),
     ("imd a.npy b.npy --permutations 9", 2, ["--permutations changes nothing for imd, which has no null"]),
     ("linear-cka", 2, ["Missing argument 'A.npy [B.npy ...]'"]),
@@ -240,6 +256,14 @@ def test_the_global_null_is_not_drawn_unless_it_is_asked_for(answer):
     assert answer("measure", "angular-procrustes", "a.npy", "b.npy")["null"]["permutations"] == 200
 
 
+def test_the_seed_decides_what_is_drawn(answer):
+    unsaid, zero, three = (
+        answer("measure", "linear-cka", "a.npy", "b.npy", "--permutations", "20", *seed)
+        for seed in ((), ("--seed", "0"), ("--seed", "3"))
+    )
+    assert unsaid == zero != three
+
+
 def test_all_pairs_of_several_arrays(answer, ask):
     files = ("a.npy", "b.npy", "integer.npy", "constant.npy")
     found = answer("measure", "linear-cka", *files)
@@ -257,6 +281,14 @@ def test_all_pairs_of_several_arrays(answer, ask):
     distances = answer("measure", "angular-procrustes", "a.npy", "b.npy", "fortran.npy")
     assert distances["p"] is None
     assert any("none is known in closed form" in warning for warning in distances["warnings"])
+
+
+@pytest.mark.parametrize("files", [("a.npy", "b.npy"), ("a.npy", "b.npy", "half.npy")])
+def test_labels_that_the_null_does_not_use_are_said_to_be_unused(answer, files):
+    (said,) = answer("measure", "linear-cka", *files, "--labels", "y.npy")["warnings"]
+    assert "the global null does not use the labels" in said
+    (said,) = answer("measure", "linear-cka", *files)["warnings"]
+    assert "no labels given" in said
 
 
 OWN = """
@@ -292,6 +324,15 @@ def test_text_for_people(ask):
     assert result.stderr.startswith("warning: no labels given")
 
 
+def test_too_few_permutations_calibrate_nothing(answer, ask):
+    asked = ("measure", "linear-cka", "a.npy", "a.npy", "--permutations", "5")
+    why = "5 permutations cannot reach p = 0.05; take at least 19"
+    found = answer(*asked)
+    assert (found["null"]["p"], found["calibrated"], found["uncalibrated"]) == (1 / 6, None, why)
+    assert f"calibrated: undefined: {why}\n" in ask(*asked).stdout
+    assert answer(*asked[:-1], "19")["calibrated"] == pytest.approx(1.0)
+
+
 PAIRS = ["linear-cka", "debiased-cka", "angular-procrustes", "rsa", "mutual-knn"]
 SINGLES = ["participation-ratio", "effective-rank", "stable-rank", "spectrum-exponent"]
 
@@ -310,12 +351,32 @@ def test_too_little_data_is_undefined(answer):
     assert "k = 1000 neighbours" in answer("measure", "mutual-knn(k=1000)", "a.npy", "b.npy")["undefined"]
 
 
+def test_one_is_spoken_of_as_one(answer, ask):
+    said = ask("measure", "linear-cka", "one.npy", "one.npy")
+    assert "undefined: there is one stimulus only" in said.stdout
+    assert "n = 1 stimulus, 5 and 5 units" in said.stdout
+    assert "score high" not in said.stderr
+    assert "60 stimuli, 1 unit\n" in ask("measure", "sparsity", "single-unit.npy").stdout
+    reason = answer("measure", "linear-probe", "a.npy", "--labels", "rare.npy")["undefined"]
+    assert reason == "the smallest class has 1 stimulus, fewer than the 5 folds"
+
+
 def test_labels_may_be_words(answer):
     by_number = answer("measure", "linear-probe", "a.npy", "--labels", "y.npy")
     by_word = answer("measure", "linear-probe", "a.npy", "--labels", "words.npy")
     assert by_number == by_word
     assert by_number["details"]["chance"] == pytest.approx(1 / 3)
     assert 0 <= by_number["value"] <= 1
+
+
+@pytest.mark.parametrize("asked", [("nc1", "a.npy"), ("debiased-cka", "a.npy", "b.npy")])
+def test_labels_that_are_no_whole_numbers_are_taken_for_classes_and_said_to_be(answer, asked):
+    by = {name: answer("measure", *asked, "--labels", f"{name}.npy") for name in ("y", "floats", "halves")}
+    assert by["floats"] == by["y"]
+    assert by["halves"]["value"] == by["y"]["value"]
+    (said,) = set(by["halves"]["warnings"]) - set(by["y"]["warnings"])
+    assert "labels are no whole numbers, and each of 3 different ones is taken for a class" in said
+    assert answer("measure", "concept-probe", "a.npy", "--labels", "halves.npy")["warnings"] == []
 
 
 def test_a_readout_and_predictions_reach_the_measures_of_collapse(answer):
@@ -400,8 +461,7 @@ def test_duplicated_rows_are_counted(answer, measure):
 
 
 def test_one_sample_per_class_has_one_line(answer):
-    found = answer("measure", "debiased-cka", "a.npy", "b.npy", "--labels", "each.npy", "--null", "within-class")
-    assert found["null"]["p"] == 1.0
+    found = answer("measure", "debiased-cka", "a.npy", "b.npy", "--labels", "each.npy")
     assert any("60 of 60 classes have one stimulus" in warning for warning in found["warnings"])
     for measure in ("linear-probe", "nc1", "knn-probe", "few-shot", "selectivity", "alignment", "capacity"):
         alone = answer("measure", measure, "a.npy", "--labels", "each.npy")
@@ -449,3 +509,29 @@ def test_a_null_that_takes_long_says_so(ask, monkeypatch):
     assert "drawing" not in ask(*options).stderr
     monkeypatch.setattr(lab.measuring, "LONG", 0.0)
     assert "drawing 20 permutations of mutual-knn: some" in ask(*options).stderr
+
+
+def test_the_time_of_a_null_is_not_that_of_the_first_call(ask, arrays):
+    """A probe that sleeps once, as one that loads a library does: 20 draws of 0.3 s would be 6 s, and take none."""
+    (arrays / "slow.py").write_text(SLOW_ONCE)
+    assert "drawing" not in ask("measure", "./slow.py", "a.npy", "b.npy", "--permutations", "20").stderr
+
+
+SLOW_ONCE = """
+import time
+from probes import PROBES
+
+made = PROBES["linear-cka"]()
+called = []
+
+
+def value(px, py):
+    if not called:
+        time.sleep(0.3)
+    called.append(1)
+    return made.value(px, py)
+
+
+def probe():
+    return made._replace(value=value)
+"""

@@ -40,9 +40,7 @@ def nulls(probe, memory, permutations=40, positions=()):
 
 
 def results(made):
-    found = [
-        made.result(i, j, kind) for i, j in ((0, 1), (0, 2), (1, 2)) for kind in ("global", "within-class")
-    ]
+    found = [made.result(i, j, kind) for i, j in ((0, 1), (0, 2), (1, 2)) for kind in ("global", "within-class")]
     return [(r.mean, r.sd, r.p, r.permutations) for r in found]
 
 

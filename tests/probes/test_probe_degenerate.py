@@ -231,6 +231,7 @@ def test_an_order_that_is_no_permutation_is_refused(order):
         ("mle-dimension", {"k": 1}, "k=1"),
         ("few-shot", {"m": 0}, "m=0"),
         ("capacity", {"points": 0}, "points=0"),
+        ("glue", {"points": 1}, "points=1"),
         ("capacity", {"samples": 9}, "samples=9"),
         ("glue", {"samples": 1}, "samples=1"),
         ("glue", {"seed": -1}, "seed=-1"),

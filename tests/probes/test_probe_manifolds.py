@@ -90,26 +90,32 @@ def test_segments_off_their_centre_have_the_capacity_radius_and_dimension_of_a_w
     assert found["dimension"] == pytest.approx(1.0, abs=4 * np.sqrt(2 / 2000))
 
 
+def twice(X):
+    """Classes of two copies of one point."""
+    return np.repeat(X, 2, axis=0), np.repeat(np.arange(len(X)), 2)
+
+
 @pytest.mark.parametrize(("C", "d"), [(4, 30), (20, 20), (15, 40)])
-def test_single_points_in_general_position_have_capacity_two(C, d):
-    """Cover 1965: C ≤ d independent points. The sign-flipped cones tile their span, so E‖proj‖² = C/2 exactly."""
-    X = np.random.default_rng(C).standard_normal((C, d)) + 1.0
-    found = value("glue", X, np.arange(C), samples=300)
+def test_points_in_general_position_have_capacity_two(C, d):
+    """Cover 1965: C ≤ d independent points, each a class of two copies without extent.
+    The sign-flipped cones tile their span, so E‖proj‖² = C/2 exactly."""
+    X, y = twice(np.random.default_rng(C).standard_normal((C, d)) + 1.0)
+    found = value("glue", X, y, samples=300)
     assert found["value"] == pytest.approx(2.0, abs=4 * found["standard_error"])
     assert (found["radius"], found["dimension"], found["floor"]) == (0.0, 0.0, C / min(C, d))
 
 
-def test_single_points_have_mean_field_capacity_two():
-    X = np.random.default_rng(0).standard_normal((8, 20))
-    found = value("capacity", X, np.arange(8), samples=400)
+def test_points_have_mean_field_capacity_two():
+    X, y = twice(np.random.default_rng(0).standard_normal((8, 20)))
+    found = value("capacity", X, y, samples=400)
     assert found["value"] == pytest.approx(2.0, abs=4 * found["standard_error"])
-    assert (found["radius"], found["dimension"], found["points"]) == (0.0, 0.0, 1.0)
+    assert (found["radius"], found["dimension"], found["points"]) == (0.0, 0.0, 2.0)
 
 
 def test_inseparable_dichotomies_leave_the_floor():
     """40 points in 3 dimensions: a share 2·(1 + 39 + 741)/2⁴⁰ of dichotomies can be separated (Cover), the rest have
     the whole space for a cone: α = C/d up to the error of E‖t‖² = 3."""
-    found = value("glue", np.random.default_rng(1).standard_normal((40, 3)), np.arange(40))
+    found = value("glue", *twice(np.random.default_rng(1).standard_normal((40, 3))))
     assert found["floor"] == 40 / 3
     assert found["value"] == pytest.approx(40 / 3, abs=4 * found["standard_error"])
 
@@ -156,13 +162,21 @@ def test_one_class_has_no_capacity(name):
     assert "only one class" in value(name, np.eye(6), np.zeros(6)).reason
 
 
+@pytest.mark.parametrize("name", CAPACITIES)
+def test_a_class_of_one_stimulus_has_no_capacity(name):
+    X = np.random.default_rng(0).standard_normal((20, 5))
+    assert value(name, X, np.repeat([0, 1, 2], [9, 1, 10])).reason == (
+        "class 1 (in sorted order) has one stimulus, so it has no extent"
+    )
+
+
 def test_a_class_in_the_middle_has_no_length_to_be_measured_in():
     X = np.array([[-2.0, 0], [-1, 0], [-0.5, 0], [0.5, 0], [1, 0], [2, 0]])
     assert "the mean of class 1" in value("capacity", X, np.array([0, 0, 1, 1, 2, 2])).reason
     assert value("glue", X, np.array([0, 0, 1, 1, 2, 2]))["floor"] == 3.0
 
 
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [4, 5])
 @pytest.mark.parametrize("name", CAPACITIES)
 def test_two_tiny_classes_have_a_capacity(name, n):
     X = np.random.default_rng(0).standard_normal((n, 2))

@@ -76,8 +76,13 @@ def test_distance_is_the_mirror_image_of_similarity():
     assert a.calibrated == pytest.approx(b.calibrated)
 
 
-def test_with_too_few_permutations_nothing_passes():
-    assert null_result("global", 0.99, np.zeros(10)).calibrated == 0.0
+def test_with_too_few_permutations_nothing_can_pass_and_nothing_is_calibrated():
+    """p is at least 1/(K + 1): 1/19 above .05, 1/20 not."""
+    few = null_result("global", 1.0, np.zeros(18))
+    assert few.calibrated.reason == "18 permutations cannot reach p = 0.05; take at least 19"
+    assert null_result("global", 1.0, np.zeros(19)).calibrated == 1.0
+    assert "take at least 99" in null_result("global", 1.0, np.zeros(98), alpha=0.01).calibrated.reason
+    assert null_result("global", 1.0, np.zeros(99), alpha=0.01).calibrated == 1.0
 
 
 def test_threshold_at_the_best_possible_value_calibrates_to_zero():
@@ -302,11 +307,14 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     cka, knn, procrustes = (PROBES[n]() for n in ("linear-cka", "mutual-knn", "angular-procrustes"))
     assert cautions(cka, 1000, 128, 128) == []
     (said,) = cautions(cka, 500, 2000, 2000)
-    assert "0.80" in said  # d/(n + d)
-    assert "debiased-cka" in said
+    assert "as debiased-cka does not (linear-cka of such is about 0.80);" in said  # d/(n + d)
+    for name in ("linear-cka", "debiased-cka", "cca", "angular-procrustes"):
+        assert cautions(PROBES[name](), 1, 128, 128) == [], "one stimulus has no value"
     assert len(cautions(procrustes, 100, 80, 20)) == 1
     assert cautions(PROBES["debiased-cka"](), 500, 2000, 2000) == []
     assert "chance is 0.20" in cautions(knn, 51, 5, 5)[0]
+    assert "chance is 1.00" in cautions(knn, 11, 5, 5)[0]  # k = 10: all the others are neighbours
+    assert cautions(knn, 10, 5, 5) == [], "there is no value"
     assert "by chance at a rate of 0.20" in cautions(PROBES["jaccard"](), 51, 5, 5)[0]
     assert "score high" in cautions(PROBES["rbf-cka"](), 100, 80, 20)[0]
     assert cautions(PROBES["distance-correlation"](estimator="unbiased"), 100, 80, 20) == []
@@ -314,8 +322,9 @@ def test_cautions_name_the_known_traps_and_are_silent_otherwise():
     assert "first 200 of 500" in cautions(PROBES["rtd"](), 500, 5, 5)[0]
     assert "unpaired" in cautions(PROBES["imd"](), 500, 5, 5)[0]
     y = np.arange(500) % 100
-    assert "smallest class (5" in cautions(knn, 500, 5, 5, y)[0]
+    assert "smallest class (5 stimuli)" in cautions(knn, 500, 5, 5, y)[0]
     lone = np.array([0] * 499 + [1])
+    assert "smallest class (1 stimulus)" in cautions(knn, 500, 5, 5, lone)[0]
     assert any("1 of 2 classes" in line for line in cautions(cka, 500, 5, 5, lone))
     assert any("one class only" in line for line in cautions(cka, 500, 5, 5, np.zeros(500)))
     X = np.random.default_rng(0).standard_normal((500, 5))
