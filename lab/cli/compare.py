@@ -8,7 +8,7 @@ import math
 import click
 from click.core import ParameterSource
 
-from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
+from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, probability, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -221,7 +221,7 @@ def _null(row, kind: str) -> str:
     p = row[f"null_{kind}_p"]
     if math.isnan(row[f"null_{kind}"]):
         return "-"
-    return number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({number(p)})")
+    return number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({probability(p)})")
 
 
 def _counts(rows) -> str:

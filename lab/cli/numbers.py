@@ -40,6 +40,11 @@ def number(value: float, sign: str = "") -> str:
     return "undefined" if math.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1 if abs(value) < 1 else 0)
 
 
+def probability(p: float) -> str:
+    """p or q; none is zero, however many zeros it begins with."""
+    return "<.001" if p < 0.001 else number(p)
+
+
 def interval(row, name: str, sign: str = "") -> str:
     if math.isnan(row[name]):
         return "undefined"
@@ -52,9 +57,9 @@ def test(row) -> str:
     """p of the rule effect and the least p that so few seeds can give."""
     if math.isnan(row["rule_effect_p"]):
         return "-"
-    return f"{number(row['rule_effect_p'])} ({number(row['rule_effect_p_floor'])})"
+    return f"{probability(row['rule_effect_p'])} ({probability(row['rule_effect_p_floor'])})"
 
 
 def discovery(row) -> str:
     """q of the rule effect."""
-    return "-" if math.isnan(row["rule_effect_q"]) else number(row["rule_effect_q"])
+    return "-" if math.isnan(row["rule_effect_q"]) else probability(row["rule_effect_q"])
