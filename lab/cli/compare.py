@@ -8,7 +8,7 @@ import math
 import click
 from click.core import ParameterSource
 
-from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, probability, test
+from lab.cli.numbers import discovery, grouped, interval, number, probability, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -23,6 +23,7 @@ from lab.cli.options import (
     stimuli_option,
     store_option,
 )
+from lab.labels import legend, names_in_table
 
 MATCHED = {
     "steps": "Matched by nothing but the end of training.",

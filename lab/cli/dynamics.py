@@ -8,7 +8,7 @@ import math
 import click
 
 from lab.cli.compare import seeds_per_rule
-from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
+from lab.cli.numbers import discovery, grouped, interval, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -23,6 +23,7 @@ from lab.cli.options import (
     stimuli_option,
     store_option,
 )
+from lab.labels import legend, names_in_table
 
 AGAINST = click.Choice(["step", "loss", "accuracy"])
 HELD = {
