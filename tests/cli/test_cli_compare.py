@@ -245,6 +245,10 @@ def test_names_that_fit_no_run_or_several(refuse, runs):
     assert "`lab runs` lists the runs there are." in message
 
 
+def test_an_empty_store_says_what_makes_a_run(refuse, tmp_path):
+    assert "there are none yet. `lab train` makes one." in refuse(4, "compare", "bp", "fa", "--store", tmp_path)
+
+
 def test_a_bad_setting_of_a_measure(refuse, runs):
     message = refuse(2, "compare", runs["bp"], runs["fa"], "--measure", "mutual-knn(k=0)", *QUICK)
     assert "--measure" in message
