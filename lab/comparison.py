@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from algorithms import RULES
-from lab.callstring import parse, short
+from lab.callstring import short
 from lab.capture import (
     Stimuli,
     dataset_of,
     matched_steps,
     metric_of,
     observe,
+    reopen,
     rule_of,
     stimuli,
 )
@@ -133,17 +134,21 @@ def compare_runs(
         require_nulls(probes)
     place = store.root / "comparisons" / key
     labels = labels_of(folders)
-    for caution in (*cautions(folders, labels), *order_cautions(folders, labels)):
+    kept = read_tables(place, FILE, ("rows", "pairs"))
+    if kept is None:
+        dataset = dataset_of(folders)
+        hidden = [reopen(folder, dataset)[1].hidden for folder in folders]
+        layers = common_layers(hidden, plan.layers) if not plan.search and any(map(by_layer, probes)) else []
+    besides = cautions(folders, labels, epochs=plan.match == "steps")
+    for caution in (*besides, *order_cautions(folders, labels)):
         say(caution)
     for folder, label in zip(folders, labels, strict=True):
         for warning in warnings_of(folder, store):
             say(f"caution: {label}, {warning}")
-    kept = read_tables(place, FILE, ("rows", "pairs"))
     if kept is not None:
         say(f"compared earlier: {place}")
         tables, about = kept
         return Comparison(key, labels, **tables, about=about)
-    dataset = dataset_of(folders)
     seen = stimuli(dataset, plan.stimuli)
     steps = matched_steps(folders, plan.match)
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)
@@ -151,7 +156,6 @@ def compare_runs(
     for folder, label, step in zip(folders, labels, steps, strict=True):
         say(f"reading {label} at step {step}")
         groups.append(read_group(folder, label, step, seen, dataset, functional))
-    layers = common_layers(groups, plan.layers) if not plan.search and any(map(by_layer, probes)) else []
     probes = [settled(probe, shapes_at(groups, layers or plan.layers)) for probe in probes]
     task = Task(seen.y, np.asarray(as_float(seen.x)))
 
@@ -234,21 +238,44 @@ def discoveries(p: list[float]) -> list[float]:
     return q.tolist()
 
 
-def cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
-    """What else than the rule differs between runs, and so may be what a difference comes from."""
+def cautions(folders: list[RunFolder], labels: list[str], epochs: bool = True) -> list[str]:
+    """What else than the rule differs between runs, and so may be what a difference comes from.
+
+    Not the optimizer, which is tuned for each rule; seeds and data orders have a caution of their own.
+
+    Args:
+        epochs: whether the numbers of epochs are to be alike: not where networks are matched by something else.
+    """
     losses: dict[str, list[str]] = {}
-    acts: dict[str, list[str]] = {}
     for folder, label in zip(folders, labels, strict=True):
         losses.setdefault(rule_of(folder).info.loss, []).append(label)
-        acts.setdefault(act_of(folder.spec.arch), []).append(label)
     found = []
     if len(losses) > 1:
         told = "; ".join(f"{', '.join(names)}: {loss}" for loss, names in losses.items())
         found.append(f"caution: the losses differ ({told}). Train bp with each of them as well, as in bp(loss=mse)")
-    if len(acts) > 1:
-        told = "; ".join(f"{', '.join(names)}: {act}" for act, names in acts.items())
-        found.append(f"caution: the nonlinearities differ ({told}). Train bp with each of them as well")
+    if told := differing_settings([folder.spec for folder in folders], labels, epochs):
+        found.append(
+            f"caution: besides the rule, runs differ in {told}: a rule effect is one of these as well. Train all alike "
+            "or, where a rule needs its own, bp like each"
+        )
     return found
+
+
+def differing_settings(specs: list[RunSpec], labels: list[str], epochs: bool) -> str:
+    """`arch (bp mlp(8); fa mlp(8,act=tanh)) and epochs (bp 2; fa 1)`; empty where runs are alike in all of these.
+
+    Only the network and its precision are asked of untrained ones.
+    """
+    told = []
+    for field in ("arch", "precision", "train_size", "batch", *["epochs"] * epochs):
+        values: dict[Any, dict[str, None]] = {}
+        for spec, label in zip(specs, labels, strict=True):
+            if spec.epochs or field in ("arch", "precision"):
+                values.setdefault(asked_of(spec)[field], {})[label.partition(" [")[0]] = None
+        if len(values) > 1:
+            said = "; ".join(f"{', '.join(names)} {value}" for value, names in values.items())
+            told.append(f"{field.replace('_', ' ')} ({said})")
+    return " and ".join(filter(None, (", ".join(told[:-1]), *told[-1:])))
 
 
 def order_cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
@@ -267,8 +294,3 @@ def order_cautions(folders: list[RunFolder], labels: list[str]) -> list[str]:
         f"caution: the data orders differ ({told}), so a rule effect is one of the order as well. Train all with one "
         "--order-seed, or all without, or split them with `lab variance`"
     ]
-
-
-def act_of(arch: str) -> str:
-    """The nonlinearity in a canonical call string of a network."""
-    return str(parse(arch, "--arch").kwargs.get("act", "?"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -18,9 +18,10 @@ from probes.cautions import cautions
 from probes.feature_maps import different_positions, positions_of
 
 
-def common_layers(groups: list[Group], asked: tuple[str, ...] | None) -> list[str]:
-    """The blocks that are compared with their namesakes: fixed beforehand, so no layer is chosen by its value."""
-    common = [layer for layer in groups[0].trained if all(layer in group.trained for group in groups)]
+def common_layers(hidden: Sequence[Collection[str]], asked: tuple[str, ...] | None) -> list[str]:
+    """The hidden blocks of all runs, each to be compared with its namesakes: fixed beforehand, so none is chosen by
+    its value."""
+    common = [layer for layer in hidden[0] if all(layer in its for its in hidden)]
     if asked:
         missing = [layer for layer in asked if layer not in common]
         if missing:

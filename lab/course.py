@@ -278,6 +278,5 @@ def course_of(
     steps = common_steps(folders, labels)
     shapes = [layer_shapes(folder, dataset) for folder in folders]
     if layers != ():
-        hidden = [{layer: {} for layer in its} for its in shapes]
-        layers = common_layers([Group(f, "", 0, {}, {}, h, {}) for f, h in zip(folders, hidden, strict=True)], layers)
+        layers = common_layers(shapes, layers)
     return Course(folders, labels, stimuli(dataset, n), dataset, list(layers), shapes, steps, functional, memory, say)

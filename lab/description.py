@@ -242,13 +242,13 @@ def describe_run(folder, label: str, probes, layers, plan: DescriptionPlan, seen
             "rule": label,
             "run": folder.id,
             "step": step,
-            "n": plan.stimuli,
             "loss": mean_metric(folder, step, "train_loss"),
             "accuracy": mean_accuracy(folder, step),
             "diverged": len(folder.spec.seeds) - len(sound_seeds(folder)),
         }
         for (probe, layer), now, before, said in zip(asked, found, start, told, strict=True):
-            of = {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, **facts}
+            n = 0 if getattr(probe, "places", None) else plan.stimuli  # weights and directions are shown no stimuli
+            of = {"measure": probe.info.label, "kind": probe.info.kind, "layer": layer, "n": n, **facts}
             rows.append({**of, **cells(now, before, probe.info.range, said)})
     return rows
 

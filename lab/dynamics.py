@@ -100,7 +100,7 @@ def dynamics_of(
     probes, sources, plan, about, key = asked(folders, plan, comparing_probe)
     refuse_idle_layers(probes, plan.layers)
     labels = labels_of(folders)
-    for caution in (*differing(folders, labels), *order_cautions(folders, labels)):
+    for caution in (*differing(folders, labels, epochs=False), *order_cautions(folders, labels)):
         say(caution)
     layers = plan.layers if any(map(by_layer, probes)) else ()
     functional = any(isinstance(probe, FunctionalProbe) for probe in probes)

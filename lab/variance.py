@@ -208,7 +208,7 @@ def variance_of(
     members, notes = design(folders)
     place = store.root / "variance" / key
     kinds = {member.rule: folders[member.run] for member in members}
-    for caution in differing(list(kinds.values()), list(kinds)):
+    for caution in differing(list(kinds.values()), list(kinds), epochs=plan.match == "steps"):
         say(caution)
     kept = read_tables(place, FILE, ("rows", "networks"))
     if kept is not None:
@@ -228,7 +228,7 @@ def variance_of(
         Group(f, f.id, step, {}, {}, its.hidden, {}, shapes=its.shapes)
         for f, step, its in zip(folders, steps, shown, strict=True)
     ]
-    layers = common_layers(groups, plan.layers)
+    layers = common_layers([group.trained for group in groups], plan.layers)
     probes = [settled(probe, shapes_at(groups, layers)) for probe in probes]
     rows = []
     for probe, layer in [(probe, layer) for probe in probes for layer in layers]:

@@ -107,7 +107,8 @@ def subspace_overlap_of(first: Any, second: Any, k: int) -> Parts | Undefined:
         u, s, vt = np.linalg.svd(M, full_matrices=False)
         rank = int((s > s[0] * max(m, n) * np.finfo(np.float64).eps).sum())
         if rank < k:
-            return Undefined(f"a matrix has rank {rank}, which leaves no subspace of {k} directions")
+            why = f"the weights have rank {rank}, which leaves no subspace of {k} directions"
+            return Undefined(why + f": take subspace-overlap(k={rank}) or less" * (rank > 0))
         bases.append((u[:, :k], vt[:k].T))
     inputs, units = (float(np.linalg.norm(bases[0][i].T @ bases[1][i]) ** 2) / k for i in (0, 1))
     return {"value": inputs, "units": units, "chance": k / m, "chance_units": k / n}

@@ -95,6 +95,8 @@ def _explanation(error: OSError, path: Path | str, doing: str) -> RunError:
             return RunError(start + "the disk is read-only. Choose a place you may write to with --store.")
         case errno.EACCES | errno.EPERM:
             return RunError(start + "permission denied. Change the permissions, or choose another place with --store.")
+        case errno.ENOENT if doing in ("create", "write"):
+            return RunError(start + "no folder can be made there. Choose another place with --store.")
         case errno.ENOENT:
             return RunNotFound(start + "it does not exist. `lab runs` lists the runs that do.")
         case errno.ENOLCK | errno.EOPNOTSUPP | errno.ENOSYS:

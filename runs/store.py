@@ -90,6 +90,8 @@ class Store:
             return runs[fits[0]]
         if fits:
             raise RunNotFound(f"{text!r} fits {len(fits)} runs: {_few(fits)}. Give more of the name.")
+        if not runs:
+            raise RunNotFound(f"no run {text!r} in {self.runs}: there are none yet. `lab train` makes one.")
         close = difflib.get_close_matches(text, runs, n=3, cutoff=0.4)
         hint = f" Did you mean {_few(close)}?" if close else ""
         raise RunNotFound(f"no run {text!r} in {self.runs}.{hint} `lab runs` lists the runs there are.")

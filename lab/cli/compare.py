@@ -8,7 +8,7 @@ import math
 import click
 from click.core import ParameterSource
 
-from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
+from lab.cli.numbers import discovery, grouped, interval, number, probability, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -23,6 +23,7 @@ from lab.cli.options import (
     stimuli_option,
     store_option,
 )
+from lab.labels import legend, names_in_table
 
 MATCHED = {
     "steps": "Matched by nothing but the end of training.",
@@ -105,6 +106,8 @@ def compare(
     folders = find_runs(where, runs)
     plan = Plan(tuple(measures), stimuli, permutations, match, tuple(layers) or None, search)
     comparison = compare_runs(folders, plan, where, lambda line: click.echo(line, err=True), limit)
+    if apart := unmatched(comparison.rows):
+        click.echo(f"caution: {apart}", err=True)
     if as_csv:
         click.echo(comparison.rows.to_csv(index=False), nl=False)
     elif as_json:
@@ -167,15 +170,36 @@ def print_comparison(comparison) -> None:
     )
     for line in _matched(rows):
         click.echo(line)
-    click.echo(MATCHED[first["match"]])
+    click.echo(unmatched(rows) or MATCHED[first["match"]])
     for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
         click.echo(f"note: {note}")
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(
         "rule effect: mean of the ceilings minus between (for a distance, the reverse): above 0, rules differ more "
-        "than seeds do; p (floor): exact, over swaps of rules within seeds, and the least that so few seeds can give; "
+        f"than seeds do; p (floor): exact, {_tests(rows)}, and the least that so few seeds can give; "
         "q: the false discovery rate at which that effect would be called, over all rows above."
     )
+    click.echo(
+        "interval and p may disagree: one says how far the effect moves with other seeds, the other how rare so large "
+        "an effect is where rules make no difference."
+    )
+
+
+def unmatched(rows) -> str:
+    """Whose networks stayed apart in what they were to be matched by, and how far; empty where all are near enough."""
+    from lab.comparison_table import no_match
+
+    by = rows.iloc[0]["match"]
+    if by == "steps":
+        return ""
+    column, unit, scale = ("accuracy", " points", 100) if by == "accuracy" else ("loss", "", 1)
+    far: dict[str, None] = {}
+    for row in rows.to_dict("records"):
+        a, b = row[f"{column}_a"], row[f"{column}_b"]
+        if no_match(by, a, b):
+            far[f"{row['rule_a']} and {row['rule_b']} are {scale * abs(a - b):.3g}{unit} apart"] = None
+    words = MATCHED[by].removeprefix("M").rstrip(".")
+    return f"NOT m{words}: {', '.join(far)} at their nearest stored steps." if far else ""
 
 
 def _line(row, names: dict[str, str]) -> list[str]:
@@ -198,16 +222,35 @@ def _null(row, kind: str) -> str:
     p = row[f"null_{kind}_p"]
     if math.isnan(row[f"null_{kind}"]):
         return "-"
-    return number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({number(p)})")
+    return number(row[f"null_{kind}"]) + ("" if math.isnan(p) else f" ({probability(p)})")
 
 
 def _counts(rows) -> str:
-    seeds = sorted(set(rows["seeds"]))
-    diverged = dict(zip(rows["rule_a"], rows["diverged_a"], strict=True)) | dict(
-        zip(rows["rule_b"], rows["diverged_b"], strict=True)
-    )
-    lost = sum(diverged.values())
-    return f"{' or '.join(map(str, seeds))} seeds per rule" + (f", {lost} diverged and left out" if lost else "")
+    sides = [(row, side) for row in rows.to_dict("records") for side in "ab"]
+    lost = sum({row[f"rule_{side}"]: row[f"diverged_{side}"] for row, side in sides}.values())
+    return seeds_per_rule(rows) + (f", {lost} diverged and left out" if lost else "")
+
+
+def seeds_per_rule(rows) -> str:
+    """`3 seeds per rule`, or of each rule how many were compared, where they differ."""
+    counts: dict[str, set[int]] = {}
+    for row in rows.to_dict("records"):
+        for side in "ab":
+            counts.setdefault(row[f"rule_{side}"], set()).add(row[f"seeds_{side}"])
+    alike = set.union(*counts.values())
+    if len(alike) == 1:
+        return f"{(count := alike.pop())} seed{'s' * (count != 1)} per rule"
+    told = (f"{label} {' or '.join(map(str, sorted(its)))}" for label, its in counts.items())
+    return f"seeds per rule: {', '.join(told)}"
+
+
+def _tests(rows) -> str:
+    """How the rule effects of these rows were tested (see `probes.seed_tests`)."""
+    kinds = set(rows["paired"][rows["rule_effect_p"].notna()])
+    ways = {True: "over swaps of rules within seeds", False: "over the ways to deal the rules to the networks"}
+    if len(kinds) < 2:
+        return ways[kinds.pop() if kinds else True]
+    return f"{ways[True]} where two runs share seeds, {ways[False]} where they do not"
 
 
 def _matched(rows) -> list[str]:

@@ -49,7 +49,7 @@ def describe(runs, measures, layers, steps, stimuli, as_csv, device, store, as_j
     training. Measures of the whole network have one row, with the layer "output"; those of representations have one
     per hidden block, whose feature maps are flattened unless the measure says maps=pool or maps=positions; those of
     weights and directions one per block or weight, the readout ("output") included. gradient-alignment is taken on
-    training examples, as in the run's own record.
+    training examples, as in the run's own record; the other measures of weights look at no examples at all.
 
     \b
     Examples:
@@ -89,15 +89,37 @@ def print_description(rows) -> None:
         print_table(columns[:used], [line[:used] for line in lines], {"step", "seeds", "loss", "accuracy %"})
         click.echo("")
     click.echo(
-        f"n = {rows.iloc[0]['n']} test stimuli; means over the seeds that have a value, intervals over these seeds; "
+        f"{_stimuli(rows)}; means over the seeds that have a value, intervals over these seeds; "
         "loss and accuracy: training loss since the stored step before, validation accuracy."
     )
     for label, lost in dict(zip(rows["rule"], rows["diverged"], strict=True)).items():
         if lost:
             click.echo(f"{label}: {lost} seeds diverged and are left out")
-    told = (f"{r.measure}, {r.rule}: {note}" for r in rows.itertuples() for note in r.notes.split("; ") if note)
-    for note in grouped(told):
+    for note in grouped(_notes(rows)):
         click.echo(f"note: {note}")
+
+
+def _stimuli(rows) -> str:
+    """On how many stimuli the measures were taken, and which were taken on none."""
+    none = ", ".join(dict.fromkeys(rows["measure"][rows["n"] == 0]))
+    if not none:
+        return f"n = {rows['n'].max()} test stimuli"
+    words = f"{none}: no test stimuli, but weights, or directions on training examples"
+    return words if not rows["n"].any() else f"n = {rows['n'].max()} test stimuli ({words})"
+
+
+def _notes(rows) -> list[str]:
+    """Each note with its measure and rule; what is undefined also with its layers, unless it is so at all."""
+    layers: dict[tuple[str, str, str], dict[str, None]] = {}
+    for row in rows.itertuples():
+        for note in filter(None, row.notes.split("; ")):
+            layers.setdefault((row.measure, row.rule, note), {})[row.layer] = None
+    all_of = rows.groupby(["measure", "rule"])["layer"].nunique()
+    said = []
+    for (measure, rule, note), at in layers.items():
+        some = at if "undefined" in note and len(at) < all_of[measure, rule] else ()
+        said.append(f"{', '.join((measure, rule, *some))}: {note}")
+    return said
 
 
 def _line(row) -> list[str]:

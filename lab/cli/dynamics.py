@@ -7,7 +7,8 @@ import math
 
 import click
 
-from lab.cli.numbers import discovery, grouped, interval, legend, names_in_table, number, test
+from lab.cli.compare import seeds_per_rule
+from lab.cli.numbers import discovery, grouped, interval, number, test
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -22,6 +23,7 @@ from lab.cli.options import (
     stimuli_option,
     store_option,
 )
+from lab.labels import legend, names_in_table
 
 AGAINST = click.Choice(["step", "loss", "accuracy"])
 HELD = {
@@ -119,10 +121,8 @@ def print_dynamics(found, store) -> None:
         click.echo(f"no paths: {why}")
     for note in found.about["left_out"]:
         click.echo(f"note: {note}")
-    seeds = sorted(set(rows["seeds"]))
     click.echo(
-        f"n = {first['n']} test stimuli; {' or '.join(map(str, seeds))} seeds per rule; intervals over seeds; "
-        "no nulls (`lab compare`)."
+        f"n = {first['n']} test stimuli; {seeds_per_rule(rows)}; intervals over seeds; no nulls (`lab compare`)."
     )
     click.echo(HELD[found.about["plan"]["against"]] + " Columns as in `lab compare`; q over all rows above.")
     for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):

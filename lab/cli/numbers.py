@@ -6,21 +6,6 @@ import math
 import re
 from collections.abc import Iterable
 
-LONGEST = 12
-"""Letters of a label that a table with eight columns of numbers has room for, twice."""
-
-
-def names_in_table(labels: list[str]) -> dict[str, str]:
-    """Label -> what a table calls it: all by numbers where one is too long, and a legend says which is which."""
-    numbered = max(map(len, labels)) > LONGEST
-    return {label: str(place) if numbered else label for place, label in enumerate(labels, 1)}
-
-
-def legend(names: dict[str, str]) -> list[str]:
-    """A line per label that the table does not show, and an empty one; none where it shows all."""
-    hidden = [f"{name}: {label}" for label, name in names.items() if name != label]
-    return [*hidden, ""] if hidden else []
-
 
 def grouped(notes: Iterable[str]) -> list[str]:
     """Each note once; counts of rows that differ in nothing but their first number as one, from lowest to highest."""
@@ -40,6 +25,11 @@ def number(value: float, sign: str = "") -> str:
     return "undefined" if math.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1 if abs(value) < 1 else 0)
 
 
+def probability(p: float) -> str:
+    """p or q; none is zero, however many zeros it begins with."""
+    return "<.001" if p < 0.001 else number(p)
+
+
 def interval(row, name: str, sign: str = "") -> str:
     if math.isnan(row[name]):
         return "undefined"
@@ -52,9 +42,9 @@ def test(row) -> str:
     """p of the rule effect and the least p that so few seeds can give."""
     if math.isnan(row["rule_effect_p"]):
         return "-"
-    return f"{number(row['rule_effect_p'])} ({number(row['rule_effect_p_floor'])})"
+    return f"{probability(row['rule_effect_p'])} ({probability(row['rule_effect_p_floor'])})"
 
 
 def discovery(row) -> str:
     """q of the rule effect."""
-    return "-" if math.isnan(row["rule_effect_q"]) else number(row["rule_effect_q"])
+    return "-" if math.isnan(row["rule_effect_q"]) else probability(row["rule_effect_q"])

@@ -127,9 +127,10 @@ def show(run, store, as_json) -> None:
         print_json({"run": folder.id, "status": folder.status, "spec": spec, "manifest": manifest, "summary": summary})
         return
     click.echo(f"{folder.id}: {folder.status}" + (f" ({folder.problem})" if folder.problem else ""))
-    for name, value in spec.items():
+    # The manifest's precision is that of the spec with what it means for matrix products.
+    for name, value in (spec | {"precision": manifest.get("precision", spec["precision"])}).items():
         click.echo(f"  {name:<16} {value}")
-    for name in ("started", "finished", "device", "precision", "commit", "command"):
+    for name in ("started", "finished", "device", "commit", "command"):
         click.echo(f"  {name:<16} {manifest.get(name)}")
     chosen = manifest.get("chosen_by", {}).get("optimizer", {})
     click.echo(f"  {'chosen by':<16} {chosen.get('how', '-')}")

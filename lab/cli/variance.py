@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lab.cli.compare import MATCHED, MATCHES
-from lab.cli.numbers import number
+from lab.cli.numbers import probability
 from lab.cli.options import (
     csv_option,
     device_option,
@@ -161,5 +161,5 @@ def _line(row) -> list[str]:
         f"{round(100 * row['share'], 1) + 0.0:.1f} %",
         f"{100 * row['by_chance']:.1f} %",
         f"{row['variance']:.3g}",
-        "-" if math.isnan(row["p"]) else f"{number(row['p'])} ({number(row['floor'])})",
+        "-" if math.isnan(row["p"]) else f"{probability(row['p'])} ({probability(row['floor'])})",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from lab.figures.drawn import (
     only_measure,
     seed_words,
     sentences,
+    short,
     text_width_in,
     trim_height,
-    wrapped,
 )
 from lab.figures.style import Style, drawing, rule_colour
+from lab.labels import legend, names_in_table
 
 ABOUT = "every network with every other, grouped by rule; one panel per layer, one colour scale"
 GAP = 0.8  # cells between the square and the column of untrained starts
@@ -90,12 +92,15 @@ def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], measure: str
 
     rules = list(dict.fromkeys(rule for rule, _ in nets))
     beside = style.width_in > 5  # a narrow column has no room for a colour bar at the side
-    names_in = max(text_width_in(wrapped(rule), style.small_pt) for rule in rules) + 0.1
+    names = names_in_table(list(map(short, rules)))
+    names_in = max(text_width_in(name, style.small_pt) for name in names.values()) + 0.1
+    letters = int(0.95 * style.width_in / text_width_in("m", style.small_pt))
+    key = [line for said in legend(names) for line in textwrap.wrap(said, letters, subsequent_indent="    ")]
     bar_in = 8 * style.small_pt / 72 if beside else 0.0
     columns = columns_of(len(of_layer), style.width_in - names_in - bar_in, style.panel_in)
     lines = -(-len(of_layer) // columns)
     panel = (style.width_in - names_in - bar_in) / columns
-    figure = new_figure(style, lines * (panel + 0.4) + names_in + 1.0)
+    figure = new_figure(style, lines * (panel + 0.4) + names_in + 1.0 + len(key) * 1.5 * style.small_pt / 72)
     figure.set_layout_engine("compressed", wspace=0.05)
     axes = figure.subplots(lines, columns, squeeze=False)
     # Bright is always alike, so a distance runs through the map the other way round.
@@ -108,7 +113,7 @@ def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], measure: str
         ax.remove()
     for k, ax in enumerate(axes.flat[: len(of_layer)]):
         below = k + columns >= len(of_layer)
-        _names(ax, nets, style, panel, left=k % columns == 0, below=below)
+        _names(ax, nets, names, style, panel, left=k % columns == 0, below=below)
     shown = list(axes.flat[: len(of_layer)])
     mesh = shown[0].collections[0]
     place = (
@@ -122,6 +127,8 @@ def _drawn(style: Style, nets: list[Net], of_layer: dict[str, Any], measure: str
     bar.outline.set_visible(False)
     bar.set_label(f"{measure}{chr(10) if beside else chr(32)}({direction_words(direction)})", size=style.small_pt)
     bar.locator = _ticks()
+    if key:
+        figure.supxlabel("\n".join(key), x=0.01, ha="left", size=style.small_pt)
     trim_height(figure, style)
     check_room(figure, style)
     return figure
@@ -172,19 +179,22 @@ def _cells(ax, corners, size=(1.0, 1.0), **look) -> None:
         ax.add_collection(collection, autolim=False)
 
 
-def _names(ax, nets: list[Net], style: Style, panel: float, left: bool, below: bool) -> None:
-    """Rule names at the middle of their networks, on the outer panels only; upright below where they would collide."""
-    rules = [rule for rule, _ in nets]
+def _names(ax, nets: list[Net], names: dict[str, str], style: Style, panel: float, left: bool, below: bool) -> None:
+    """Rule names at the middle of their networks, on the outer panels only; upright below where they would collide.
+
+    names: short label -> what stands there, a number where labels are long.
+    """
+    rules = [names[short(rule)] for rule, _ in nets]
     groups = list(dict.fromkeys(rules))
     middles = [np.mean([i + 0.5 for i, rule in enumerate(rules) if rule == group]) for group in groups]
     room = panel * 0.85 / len(nets)
-    tight = any(text_width_in(wrapped(g), style.small_pt) + 0.04 > room * rules.count(g) for g in groups)
+    tight = any(text_width_in(g, style.small_pt) + 0.04 > room * rules.count(g) for g in groups)
     start = len(nets) + GAP + 0.5
     has_start = bool(ax.get_xlim()[1] > len(nets))
-    ax.set_yticks(middles, [wrapped(group) for group in groups] if left else [""] * len(groups))
+    ax.set_yticks(middles, groups if left else [""] * len(groups))
     ticks = [*middles, start] if has_start else middles
-    names = [wrapped(group) for group in groups] + ["start"] * has_start
-    ax.set_xticks(ticks, names if below else [""] * len(ticks), rotation=90 if tight else 0)
+    shown = [*groups, *["start"] * has_start]
+    ax.set_xticks(ticks, shown if below else [""] * len(ticks), rotation=90 if tight else 0)
     if has_start:
         ax.get_xticklabels()[-1].set_rotation(90)
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from lab.capture import dataset_of, observe, stimuli
-from lab.cli.compare import _matched
+from lab.cli.compare import _matched, _tests, seeds_per_rule, unmatched
+from lab.cli.numbers import probability
 from runs import Store
 
 QUICK = ("--stimuli", "60", "--permutations", "20")
@@ -244,6 +245,10 @@ def test_names_that_fit_no_run_or_several(refuse, runs):
     assert "`lab runs` lists the runs there are." in message
 
 
+def test_an_empty_store_says_what_makes_a_run(refuse, tmp_path):
+    assert "there are none yet. `lab train` makes one." in refuse(4, "compare", "bp", "fa", "--store", tmp_path)
+
+
 def test_a_bad_setting_of_a_measure(refuse, runs):
     message = refuse(2, "compare", runs["bp"], runs["fa"], "--measure", "mutual-knn(k=0)", *QUICK)
     assert "--measure" in message
@@ -259,3 +264,32 @@ def test_a_run_that_is_compared_by_different_seeds_has_the_accuracy_of_each():
         "bp: step 40, validation accuracy 97.50 % or 98.00 %",
         "fa: step 20, validation accuracy 90.00 %, training loss 0.5000",
     ]
+
+
+def test_the_footer_says_how_many_seeds_each_rule_has_and_which_test_was_made():
+    own = pd.DataFrame([{"rule_a": "bp", "rule_b": "dfa", "seeds_a": 3, "seeds_b": 4, "paired": False}])
+    assert seeds_per_rule(own) == "seeds per rule: bp 3, dfa 4"
+    assert seeds_per_rule(own.assign(seeds_a=1, seeds_b=1)) == "1 seed per rule"
+    tested = pd.concat([own.assign(rule_effect_p=p, paired=paired) for p, paired in ((0.03, False), (0.25, True))])
+    assert _tests(tested[:1]) == "over the ways to deal the rules to the networks"
+    assert _tests(tested[1:]) == "over swaps of rules within seeds"
+    assert _tests(tested).startswith("over swaps of rules within seeds where two runs share seeds, over the ways")
+
+
+def test_networks_that_could_not_be_matched_are_said_to_be_apart():
+    """The limits are 2 points of accuracy and a tenth of the larger loss."""
+    row = {"rule_a": "bp", "rule_b": "dfa", "accuracy_a": 0.95, "accuracy_b": 0.606, "loss_a": 0.20, "loss_b": 0.19}
+    rows = pd.DataFrame([row | {"match": "accuracy"}] * 2)
+    wanted = "NOT matched by validation accuracy: bp and dfa are 34.4 points apart at their nearest stored steps."
+    assert unmatched(rows) == wanted
+    assert unmatched(rows.assign(match="loss")) == unmatched(rows.assign(match="steps")) == ""
+
+
+def test_no_p_is_printed_as_zero():
+    assert [probability(p) for p in (1.0, 0.25, 0.001, 0.0004)] == ["1.000", ".250", ".001", "<.001"]
+
+
+def test_a_request_that_cannot_be_met_is_refused_before_any_caution(ask, runs):
+    said = ask("compare", runs["bp"], runs["conv"], *QUICK, code=2).stderr
+    assert "no hidden block of the same name" in said
+    assert "caution" not in said

@@ -1,6 +1,7 @@
 """What `lab train` refuses: a wrong word ends in exit code 2 and one line that says what would be right."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,9 @@ def test_a_recipe_with_a_number_for_an_optimiser(refuse, tiny, tmp_path):
     (tmp_path / "recipes.toml").write_text("[[recipe]]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
     message = refuse(1, "train", *tiny, "--dry-run", "--store", tmp_path)
     assert "is not a recipe file (optimizer must be text, not 3); mend it" in message
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a place where nobody can make a folder")
+def test_a_store_that_cannot_be_made_is_no_missing_run(refuse, tiny):
+    message = refuse(1, "train", *tiny, "--rule", "bp", "--store", "/proc/x")
+    assert "no folder can be made there. Choose another place with --store." in message

@@ -60,6 +60,7 @@ def test_show(ask, answer, runs):
     assert found["summary"]["run"] == runs["fa"]
     assert found["manifest"]["versions"]["jax"]
     said = ask("runs", "show", runs["fa"]).stdout
+    assert sum(line.startswith("  precision ") for line in said.splitlines()) == 1
     assert said.startswith(f"{runs['fa']}: complete\n")
     assert "test accuracy" in said
     assert "command" in said

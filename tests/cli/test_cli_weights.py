@@ -181,3 +181,19 @@ def test_runs_that_were_stored_before_the_norms_were_are_read_all_the_same(home,
     store = Store(home / "store")
     assert warnings_of(store.find(runs["lost"]), store) == []  # no sound seed, no word
     assert warnings_of(store.find(runs["conv"]), store) == []
+
+
+def test_measures_of_weights_say_that_they_took_no_stimuli(answer, ask, runs):
+    measures = ("-m", "weight-spectrum", "-m", "sparsity")
+    rows = answer("describe", runs["bp"], *measures, *QUICK)["rows"]
+    assert {(row["measure"].partition("(")[0], row["n"]) for row in rows} == {("weight-spectrum", 0), ("sparsity", 60)}
+    said = ask("describe", runs["bp"], *measures, *QUICK).stdout
+    assert "n = 60 test stimuli (weight-spectrum(low=10, high=50): no test stimuli, but weights" in said
+
+
+def test_a_subspace_that_is_too_large_names_its_layer_and_one_that_is_not(ask, runs):
+    """The matrices are 64×8 and 8×4, and no random one has a lower rank."""
+    said = ask("describe", runs["bp"], "-m", "subspace-overlap", *QUICK).stdout
+    for layer, rank in (("dense1", 8), ("output", 4)):
+        assert f"subspace-overlap(k=10), bp, {layer}: value undefined: the weights have rank {rank}," in said
+        assert f"no subspace of 10 directions: take subspace-overlap(k={rank}) or less" in said

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lab.comparison import labels_of, order_cautions
+from lab.comparison import differing_settings, labels_of, order_cautions
 from lab.comparison_layers import common_layers, compare_layer
 from lab.comparison_table import Group, Measured, Plan, noted, tabulate
 from lab.errors import LabError, UsageError
@@ -262,9 +262,9 @@ def test_layers_are_those_in_common(signals):
     a, b = group("fa", signals[0], 1.0), group("bp", signals[0], 1.0)
     b.trained["conv1"] = b.trained.pop("dense1")
     with pytest.raises(UsageError, match="no hidden block of the same name"):
-        common_layers([a, b], None)
+        common_layers([a.trained, b.trained], None)
     with pytest.raises(UsageError, match="conv9"):
-        common_layers([a, a], ("conv9",))
+        common_layers([a.trained, a.trained], ("conv9",))
 
 
 def test_labels_name_what_differs():
@@ -300,6 +300,22 @@ def test_runs_whose_networks_share_a_data_order_beside_others_that_do_not_are_to
     for other in ([own, seven], [seven, eight]):
         (said,) = order_cautions(other, ["bp", "fa"])
         assert "the data orders differ (bp: " in said
+
+
+def test_all_settings_besides_the_rule_in_which_runs_differ_are_told_at_once():
+    def spec(name="bp()", arch="mlp(8, act='relu')", **more):
+        same = {"train_size": 100, "batch": 50, "precision": "float32", "epochs": 2, "sources": (), "seeds": (0,)}
+        return SimpleNamespace(rule=name, arch=arch, **{**same, "order_seeds": (0,), "optimizer": "sgd(0.1)", **more})
+
+    tanh = "mlp(8, act='tanh')"
+    assert differing_settings([spec(), spec("fa()", optimizer="sgd(1)", seeds=(1,))], ["bp", "fa"], True) == ""
+    runs, names = [spec(), spec(arch=tanh, epochs=1), spec("fa()")], ["bp [epochs=2]", "bp [epochs=1]", "fa"]
+    net = "arch (bp, fa mlp(8); bp mlp(8,act=tanh))"
+    assert differing_settings(runs, names, True) == f"{net} and epochs (bp, fa 2; bp 1)"
+    assert differing_settings(runs, names, False) == net
+    assert differing_settings([spec(), spec(epochs=0, batch=9)], ["bp", "untrained"], True) == ""
+    three = differing_settings([spec(), spec(train_size=9, batch=9, epochs=9)], ["bp", "bp"], True)
+    assert three == "train size (bp 100; bp 9), batch (bp 50; bp 9) and epochs (bp 2; bp 9)"
 
 
 def with_maps_of(groups, shape):

@@ -184,3 +184,13 @@ def test_labels_are_shortened_without_losing_what_differs():
     assert short("fa [optimizer=adam(0.01), epochs=5]") == "fa [adam(0.01), epochs=5]"
     assert wrapped("fa [optimizer=adam(0.01)]") == "fa\n[adam(0.01)]"
     assert wrapped("frozen") == "frozen"
+
+
+def test_long_rule_names_are_numbers_with_a_key_below_the_squares(neurips):
+    long = ("bp [optimizer=adam(0.001), epochs=2]", "bp [optimizer=sgd(0.1), epochs=1]")
+    figure = similarity.draw(*comparison(rules=long), neurips).figure
+    first = figure.axes[0]
+    assert [tick.get_text() for tick in first.get_yticklabels()] == ["1", "2"]
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["1", "2", "start"]
+    assert figure.get_supxlabel() == "1: bp [adam(0.001), epochs=2]\n2: bp [sgd(0.1), epochs=1]"
+    assert similarity.draw(*comparison(), neurips).figure.get_supxlabel() == ""
