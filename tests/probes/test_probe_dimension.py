@@ -134,7 +134,7 @@ def test_repeated_stimuli_are_left_out_and_counted(name):
 def test_too_few_distinct_stimuli_have_no_dimension(name, enough):
     for n in (1, 2, enough - 1):
         reason = value(name, np.eye(30)[:n]).reason
-        assert f"at least {enough} distinct stimuli, and there are {n}" in reason or (n == 1 and "same" in reason)
+        assert f"at least {enough} distinct stimuli, and there are {n}" in reason or (n == 1 and "one row" in reason)
     assert "there are 2" in value(name, np.tile([[0.0, 1.0], [1.0, 0.0]], (40, 1))).reason
     assert isinstance(value(name, FIXED[:enough]), dict)
 

@@ -134,7 +134,7 @@ def test_an_id_that_begins_another_is_found(store):
 
 def test_an_empty_store(store):
     assert store.list() == []
-    with pytest.raises(RunNotFound, match="`lab runs`"):
+    with pytest.raises(RunNotFound, match="none yet"):
         store.find("fa")
 
 
