@@ -130,10 +130,9 @@ def probes(names, blindness, groups, as_csv, as_json) -> None:
         (print_blindness if blindness else print_groups)(names, as_csv, as_json)
         return
     from lab.check_probe import check_probe
-    from lab.probe_examples import SMALL_ENOUGH
     from probes import PROBES
 
-    asked = [probe_of(name) for name in names or (SMALL_ENOUGH.get(name, name) for name in PROBES)]
+    asked = [probe_of(name) for name in names or PROBES]
     found = {}
     for label, made, file in asked:
         found[label] = told(check_probe(made, file), not as_json, f"{label:<{max(len(a[0]) for a in asked)}} ")
@@ -148,9 +147,10 @@ def probes(names, blindness, groups, as_csv, as_json) -> None:
 def probe_of(name: str):
     """Label and probe of a call string, and the user's file if it is the user's own."""
     from lab.measures import make_probe
+    from lab.probe_examples import SMALL_ENOUGH
     from probes.probe import FunctionalProbe
 
-    made, source = make_probe(name, "NAME")
+    made, source = make_probe(SMALL_ENOUGH.get(name, name), "NAME")
     if isinstance(made, FunctionalProbe):
         raise click.UsageError(
             f"{made.info.name} measures networks, and what such a card promises cannot be tried out on arrays; checked "

@@ -105,6 +105,10 @@ def test_a_size_that_a_probe_is_not_for_is_told_and_the_others_are_checked(monke
             lab.check_probe.PAIR_CHECKS[check](PROBES["svcca"](rank=11))
 
 
+def test_a_probe_whose_default_asks_for_more_units_than_the_examples_have_is_checked_with_fewer(answer):
+    assert answer("check", "probe", "spectrum-exponent")["probe"] == "spectrum-exponent(low=3, high=20)"
+
+
 def test_a_single_probe_and_a_setting_are_checked_by_name(here, answer):
     found = answer("check", "probe", "participation-ratio")
     assert [one["check"] for one in found["checks"]] == list(lab.check_probe.SINGLE_CHECKS)
