@@ -189,8 +189,12 @@ def says_what_it_cannot_do(probe: PairProbe | SingleProbe) -> str:
     return f"undefined for {', '.join(told)}" if told else "a value or a refusal for everything"
 
 
-class NoValue(Exception):
-    """A probe is undefined for data of this size; says why."""
+class NoValue(Broken):
+    """A probe is undefined for data of this size, for a reason."""
+
+    def __init__(self, x: np.ndarray, reason: str):
+        super().__init__(f"no value for {x.shape[0]} stimuli × {x.shape[1]} units: {reason}")
+        self.reason = reason
 
 
 def rejections(
@@ -212,7 +216,7 @@ def rejections(
         found = permutation_test(probe, probe.prepare(x), probe.prepare(z), **asked)
         if isinstance(found, Undefined):
             if not seen:
-                raise NoValue(found.reason)
+                raise NoValue(x, found.reason)
             raise Broken(f"undefined after {len(seen)} representations of the same size: {found.reason}")
         called += found.p <= 0.05
         seen.append(found.observed)
@@ -235,10 +239,10 @@ def finds_nothing_where_nothing_is(probe: PairProbe) -> str:
     ):
         try:
             called, done, continuous = rejections(probe, kind, draw)
-        except NoValue as reason:
+        except NoValue as none:
             if name == "classes":  # the one size at which every probe has to answer
-                raise Broken(f"no value for 60 stimuli × 10 units: {reason}") from None
-            told.append(f"{name} undefined: {reason}")
+                raise
+            told.append(f"{name} undefined: {none.reason}")
             continue
         rate = called / done
         few, many = binom.ppf([0.0001, 0.9995], done, 0.05) / done
@@ -255,12 +259,9 @@ def finds_what_is_there(probe: PairProbe) -> str:
     """
     told = []
     for kind, classes in (("global", 1), ("within-class", 3)):
-        try:
-            called, done, _ = rejections(
-                probe, kind, lambda i, c=classes: of_one_world(60, 10, i, strength=1.5, classes=c), budget=BUDGET / 4
-            )
-        except NoValue as reason:
-            raise Broken(f"no value for 60 stimuli × 10 units: {reason}") from None
+        called, done, _ = rejections(
+            probe, kind, lambda i, c=classes: of_one_world(60, 10, i, strength=1.5, classes=c), budget=BUDGET / 4
+        )
         if called < POWER * done:
             raise Broken(f"the {kind} null finds a strong common signal in {100 * called / done:.0f} % of {done} tests")
         told.append(f"{kind} {100 * called / done:.0f} %")
