@@ -33,6 +33,11 @@ def joined(notes: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(note.replace("; ", ", ") for note in notes))
 
 
+def parted(cell: str) -> list[str]:
+    """The notes that `joined` put into a cell."""
+    return cell.split("; ") if cell else []
+
+
 def put(
     row: dict[str, Any],
     name: str,

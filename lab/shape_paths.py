@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.cells import joined, mean_interval, put
+from lab.cells import joined, mean_interval, parted, put
 from lab.course import METRICS, Course, Node
 from lab.measures import Probe
 from lab.tables import read_tables, request, write_tables
@@ -200,7 +200,7 @@ def matrix_of(course: Course, paths: Paths, probe: Probe, layer: str) -> tuple[n
     known = {}
     for i, (node, row) in enumerate(zip(course.nodes, here[1].itertuples(), strict=True)):
         lost = Undefined(row.undefined) if row.undefined else None
-        notes = tuple(row.notes.split("; ")) if row.notes else ()
+        notes = tuple(parted(row.notes))
         positions = course.positions(node[0], layer) if probe.info.maps == "positions" else ()
         rows = len(course.seen.y) * math.prod(positions)
         known[node] = Prepared(measure, rows, row.units, (), lost, notes, positions)

@@ -139,6 +139,7 @@ def refuse_idle_draws(ctx: click.Context, measures) -> None:
 
 def print_comparison(comparison) -> None:
     """The table for people: one block per measure and layer, and what was matched underneath."""
+    from lab.cells import parted
     from lab.comparison_nulls import null_sources
 
     rows = comparison.rows
@@ -171,7 +172,7 @@ def print_comparison(comparison) -> None:
     for line in _matched(rows):
         click.echo(line)
     click.echo(unmatched(rows) or MATCHED[first["match"]])
-    for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    for note in grouped(note for notes in rows["notes"] for note in parted(notes)):
         click.echo(f"note: {note}")
     click.echo("between, ceilings and nulls compare networks of different seeds; same start: one seed, two rules;")
     click.echo(

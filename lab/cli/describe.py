@@ -110,9 +110,11 @@ def _stimuli(rows) -> str:
 
 def _notes(rows) -> list[str]:
     """Each note with its measure and rule; what is undefined also with its layers, unless it is so at all."""
+    from lab.cells import parted
+
     layers: dict[tuple[str, str, str], dict[str, None]] = {}
     for row in rows.itertuples():
-        for note in filter(None, row.notes.split("; ")):
+        for note in parted(row.notes):
             layers.setdefault((row.measure, row.rule, note), {})[row.layer] = None
     all_of = rows.groupby(["measure", "rule"])["layer"].nunique()
     said = []

@@ -104,6 +104,8 @@ def of_paths(paths) -> dict | None:
 
 def print_dynamics(found, store) -> None:
     """The table for people: one block per measure and layer, then the paths of the metrics among them."""
+    from lab.cells import parted
+
     rows = found.rows
     first = rows.iloc[0]
     columns = ["rules", "step", "loss", "accuracy %", "between [95 %]", "same start", "ceilings"]
@@ -125,7 +127,7 @@ def print_dynamics(found, store) -> None:
         f"n = {first['n']} test stimuli; {seeds_per_rule(rows)}; intervals over seeds; no nulls (`lab compare`)."
     )
     click.echo(HELD[found.about["plan"]["against"]] + " Columns as in `lab compare`; q over all rows above.")
-    for note in grouped(note for notes in rows["notes"] for note in notes.split("; ") if note):
+    for note in grouped(note for notes in rows["notes"] for note in parted(notes)):
         click.echo(f"note: {note}")
     click.echo(f"tables: {store.root / 'dynamics' / found.id}")
 
