@@ -6,13 +6,14 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from algorithms import RULES, Batch, Rule, RuleError
 from algorithms.rule import RuleInfo
-from lab.callstring import build
+from lab.callstring import build, parse, short
 from lab.networks import ARCHITECTURES
 from lab.recipes import PACKAGED, Recipe, read_all
 from lab.request import default_network
@@ -54,26 +55,46 @@ def network_for(rule: Rule, kind: str) -> str:
     return NETWORKS[kind].format(act=rule.info.nonlinearity)
 
 
-def recipe_of(recipes: Sequence[Recipe], names: Sequence[str], rule: Rule, data: str) -> Recipe | None:
-    """The first recipe under one of these names on this data: for the rule's default network, else for other widths.
+def recipe_of(
+    recipes: Sequence[Recipe], names: Sequence[str], rule: Rule, data: str, arch: str | None = None
+) -> Recipe | None:
+    """The first recipe under one of these names on this data, for this network; `without_act` it must be the same.
 
     Args:
         names: `fa`, or a canonical call string, for settings that were searched for on their own.
+        arch: a call string; None for the rule's default network, or, where that has no recipe, one of other widths.
     """
-    arch = build(default_network(rule), ARCHITECTURES, "--arch")[1]
     found = [r for r in recipes if r.name in names and r.data == data]
-    widths = (r for r in found if r.arch.partition("(")[0] == arch.partition("(")[0])
-    return next((r for r in found if r.arch == arch), next(widths, None))
+    asked = _canonical(arch or default_network(rule))
+    exact = next((r for r in found if r.arch == asked), None)
+    if exact is not None:
+        return exact
+    if arch is not None:  # a rule may need another nonlinearity than the one that `arch` has by default
+        return next((r for r in found if _without_act(r.arch) == _without_act(asked)), None)
+    return next((r for r in found if parse(r.arch, "").name == parse(asked, "").name), None)
 
 
-def accuracy_text(recipe: Recipe | None, rule: Rule) -> str:
-    """`97.81 ± 0.12 % (n = 5)` of a confirmed recipe, and its network unless it is the default; a dash otherwise."""
+def _canonical(arch: str) -> str:
+    return build(arch, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")[1]
+
+
+def _without_act(arch: str) -> tuple[Any, ...]:
+    call = parse(arch, "")
+    return call.name, call.args, {key: value for key, value in call.kwargs.items() if key != "act"}
+
+
+def accuracy_text(recipe: Recipe | None, rule: Rule, arch: str | None = None) -> str:
+    """`97.81 ± 0.12 % (n = 5)` of a confirmed recipe, and its network unless it is the one asked for; else a dash.
+
+    Args:
+        arch: the network asked for, as in `recipe_of`.
+    """
     if recipe is None or not recipe.test_accuracy:
         return "–"
     found = spread(list(recipe.test_accuracy))
     sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-    default = recipe.arch == build(default_network(rule), ARCHITECTURES, "--arch")[1]
-    network = "" if default else f" on {recipe.arch.partition(', act')[0].replace(' ', '').removesuffix(')')})"
+    same = recipe.arch == _canonical(arch or default_network(rule))
+    network = "" if same else f" on {short(recipe.arch, ARCHITECTURES)}"
     return f"{100 * found['mean']:.2f}{sd} % (n = {len(recipe.test_accuracy)}){network}"
 
 

@@ -140,6 +140,18 @@ def test_rules_and_probes(ask, answer):
     assert "invariant to" in ask("probes", "mutual-knn").stdout
 
 
+def test_rules_are_shown_with_their_recipes_for_the_network_asked_for(ask, answer, refuse):
+    """The lab comes with softhebb tuned on mlp(2000) alone, and with ep tuned on the twin that its energy needs."""
+    wide = {card["name"]: card["recipe"] for card in answer("rules", "--arch", "mlp(2000)")["rules"]}
+    assert wide["softhebb"]["arch"] == "mlp(2000, act='relu')"
+    assert wide["fa"] is None  # its recipe is for another width, which --arch did not ask for
+    assert answer("rules", "fa")["recipe"]["arch"] == "mlp(256, 128, act='relu')"
+    assert answer("rules", "ep", "--arch", "mlp(256,128)")["recipe"]["arch"] == "mlp(256, 128, act='hard_sigmoid')"
+    assert "Trained on 55,000 examples." in ask("rules", "--arch", "mlp(2000)").stdout
+    assert "No rule is tuned on mnist, vit(64) yet." in ask("rules", "--arch", "vit(64)").stdout
+    assert "unknown name 'mlpp'" in refuse(2, "rules", "--arch", "mlpp(3)")
+
+
 def test_data_sets(ask, answer, home):
     rows = {row["name"]: row for row in answer("data", "list")["datasets"]}
     assert answer("data")["datasets"] == list(rows.values())
