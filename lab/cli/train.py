@@ -78,6 +78,12 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
             f"{chosen['arch']} on {chosen['data']}. `lab tune` finds its own.",
             err=True,
         )
+    elif chosen["how"] == "recipe" and chosen["train_size"] != request.spec.train_size:
+        click.echo(
+            f"The recipe of {request.rule.info.name} was found on {chosen['train_size']:,} training examples, and this "
+            f"run has {request.spec.train_size:,}. `lab tune --train-size` finds its own.",
+            err=True,
+        )
     if dry_run:
         answer = {"run": run_id(request.spec), "spec": vars(request.spec), "chosen_by": request.chosen_by}
         if as_json:

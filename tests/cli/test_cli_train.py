@@ -134,3 +134,12 @@ def test_two_processes_and_one_run(refuse, tiny, tmp_path, process):
 def test_two_orders_are_two_runs(answer, tiny):
     ids = {answer("train", *tiny, *options, "--dry-run")["run"] for options in ([], ["--order-seed", "3"])}
     assert len(ids) == 2
+
+
+def test_a_recipe_for_other_sizes_says_so(ask, tmp_path):
+    asked = ("train", "--rule", "bp", "--dry-run", "--store", tmp_path)
+    assert ask(*asked).stderr == ""
+    fewer = ask(*asked, "--train-size", "2000").stderr
+    assert "was found on 55,000 training examples, and this run has 2,000." in fewer
+    assert "`lab tune --train-size` finds its own" in fewer
+    assert ask(*asked, "--train-size", "2000", "--optimizer", "adam(0.001)").stderr == ""
