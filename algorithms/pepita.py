@@ -4,7 +4,9 @@ Backpropagation sends the error down the network, on wires of its own. PEPITA ("
 to modulate activity") sends it up, on the wires that are there: a fixed random matrix F projects the error e at the
 logits onto the input, and the network runs a second time, on the input so changed:
 
-    x' = x + F e;    h'_l = f(W_l h'_{l-1} + b_l),    h'_0 = x'
+    x' = x + F e;    h'_l = m_l ⊙ f(W_l h'_{l-1} + b_l),    h'_0 = x'
+
+(m_l is dropout's mask, one for both passes of a sample; it is 1 unless dropout is asked for.)
 
 A hidden block learns from the difference that this makes to its activity, the last block from its error in the second
 pass. There is no backward pass, no weight on a way back but F, and no derivative of f:
@@ -13,6 +15,7 @@ pass. There is no backward pass, no weight on a way back but F, and no derivativ
 
 For a small F the difference in the first block is `h_1 - h'_1 = -f'(z_1) ⊙ (W_1 F e)`. That is feedback alignment with
 B = -W_1 F, feedback weights that move while W_1 learns (Srinivasan et al. 2024: "adaptive feedback alignment").
+Were the passes given masks of their own, the masks would differ by far more than the error makes them differ.
 
 What is known to matter: F must be small beside what an initialiser would draw (the paper takes a twentieth of He's), so
 that the second pass stays near the first; and depth, since a change of the input says less and less about the blocks
@@ -45,7 +48,7 @@ from algorithms.rule import (
 from algorithms.settings import choice, number, require_plain
 
 
-def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
+def pepita(scale: float = 0.005, outer: str = "modulated", dropout: float = 0.0) -> Rule:
     """Error-driven input modulation: two forward passes, the second on an input that the error has changed.
 
     x' = x + F e;  dW_l = (h_l - h'_l) h'_{l-1}ᵀ;  dW_L = e' h'_{L-1}ᵀ;  h', e' of the second pass, F fixed, random
@@ -56,6 +59,8 @@ def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
         outer: whose activities stand in the outer products. "modulated": as above, the paper's. "clean": the first
             pass's, `dW_l = (h_l - h'_l) h_{l-1}ᵀ` and `dW_L = e h_{L-1}ᵀ`. "hebbian": each pass's own, the first
             Hebbian, the second anti-Hebbian, `dW_l = h_l h_{l-1}ᵀ - h'_l h'_{l-1}ᵀ`, with dW_L as in the paper.
+        dropout: share of hidden units that are silent in both passes of a sample while it is learnt, the others being
+            divided by 1 - dropout; below 1. The paper's is 0.1.
 
     State: `{"F": F, of shape (inputs, classes)}`.
     References: Dellaferrera & Kreiman (2022), arXiv:2201.11665; the other outer products: Srinivasan et al. (2024),
@@ -63,6 +68,7 @@ def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
     """
     scale = number("pepita", "scale", scale)
     choice("pepita", "outer", outer, ("modulated", "clean", "hebbian"))
+    keep = 1 - number("pepita", "dropout", dropout, high=0.99, closed=True)
 
     def init(key, net: Net, params, example: Batch):
         require_comparable(net, params, example.x)
@@ -70,16 +76,19 @@ def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
         limit = scale * math.sqrt(6 / inputs)
         return {"F": jax.random.uniform(key, (inputs, net.classes), example.x.dtype, -limit, limit)}
 
-    def both_passes(net: Net, params, state, batch: Batch):
-        hs = forward_pass(net, params, batch.x)
+    def both_passes(key, net: Net, params, state, batch: Batch):
+        masks = [1.0] * len(net.blocks)
+        if keep < 1:
+            hs = jax.eval_shape(lambda: forward_pass(net, params, batch.x))
+            masks[:-1] = [silence(jax.random.fold_in(key, i), keep, h) for i, h in enumerate(hs[:-1])]
+        hs = masked_pass(net, params, batch.x, masks)
         e = error(hs[-1], batch)
         modulated = batch.x + (e @ state["F"].T).reshape(batch.x.shape)
-        hs_mod = forward_pass(net, params, modulated)
+        hs_mod = masked_pass(net, params, modulated, masks)
         return (batch.x, *hs), (modulated, *hs_mod), e, error(hs_mod[-1], batch)
 
     def grads(key, net: Net, params, state, batch: Batch):
-        del key
-        hs, hs_mod, e, e_mod = both_passes(net, params, state, batch)
+        hs, hs_mod, e, e_mod = both_passes(key, net, params, state, batch)
         differences = [h - h_mod for h, h_mod in zip(hs[1:-1], hs_mod[1:-1], strict=True)]
         if outer == "modulated":
             pseudo = products(net, params, [*differences, e_mod], hs_mod)
@@ -92,8 +101,7 @@ def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
         return pseudo, state, {"loss": cross_entropy(hs[-1], batch.y).mean()}
 
     def errors(key, net: Net, params, state, batch: Batch):
-        del key
-        hs, hs_mod, e, e_mod = both_passes(net, params, state, batch)
+        hs, hs_mod, e, e_mod = both_passes(key, net, params, state, batch)
         signals = {
             block.name: (h - h_mod) / len(batch.y)
             for block, h, h_mod in zip(net.blocks[:-1], hs[1:-1], hs_mod[1:-1], strict=True)
@@ -101,6 +109,20 @@ def pepita(scale: float = 0.005, outer: str = "modulated") -> Rule:
         return {**signals, net.blocks[-1].name: (e if outer == "clean" else e_mod) / len(batch.y)}
 
     return Rule(info=PEPITA, grads=grads, init=init, errors=errors)
+
+
+def masked_pass(net: Net, params: Params, x: Array, masks: Sequence[Array | float]) -> tuple[Array, ...]:
+    """`h_1 .. h_L` of the chain with `h_l = m_l f(z_l)`."""
+    hs: list[Array] = []
+    for block, mask in zip(net.blocks, masks, strict=True):
+        x = mask * block.act(block.affine(params[block.name], x))
+        hs.append(x)
+    return tuple(hs)
+
+
+def silence(key: Array, keep: float, like: Array) -> Array:
+    """Dropout's mask (Srivastava et al. 2014): 1/keep with probability `keep` and else 0, so that its mean is 1."""
+    return jax.random.bernoulli(key, keep, like.shape).astype(like.dtype) / keep
 
 
 def error(logits: Float[Array, "batch classes"], batch: Batch) -> Float[Array, "batch classes"]:
@@ -152,7 +174,7 @@ PEPITA = RuleInfo(
     requires="dense blocks, or convolutions without pooling",
     deviations=(
         "scale=0.005, a tenth of the paper's, which did better with Adam; scale=0.05 is the paper's",
-        "no dropout (the paper keeps nine units in ten, by one mask for both passes)",
+        "no dropout by default; dropout=0.1 is the paper's, by one mask for both passes",
         "biases learn, like the weight of a unit that is always 1; the paper's networks have none",
         "the run's common initialiser (He normal for rectifiers) and optimiser, not He uniform and SGD with momentum",
         "no convolution with pooling behind it",

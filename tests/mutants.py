@@ -94,6 +94,7 @@ MUTANTS = (
     pepita("the first pass in the outer product", 'products(net, params, [*differences, e_mod], hs_mod)', 'products(net, params, [*differences, e_mod], hs)'),
     pepita("the error is taken away from the input", "modulated = batch.x + (e", "modulated = batch.x - (e"),
     pepita("differences with the wrong sign", "[h - h_mod for h, h_mod", "[h_mod - h for h, h_mod"),
+    pepita("the second pass drops no units", "hs_mod = masked_pass(net, params, modulated, masks)", "hs_mod = masked_pass(net, params, modulated, [1.0] * len(masks))"),
     coding("the states climb", "s - rate * g, s, slope(s)", "s + rate * g, s, slope(s)"),
     coding("a state does not feel the error above", "found.append(e - pull(e_above)[0])", "found.append(e)"),
     coding("precision on every error", "(precision if i == len(above) else 1.0)", "(precision if i else 1.0)"),

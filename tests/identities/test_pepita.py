@@ -68,6 +68,26 @@ def test_the_first_blocks_difference_is_minus_its_slope_times_the_projected_erro
     assert_close(found, -SLOPE["tanh"][1](zs[0]) * projected, rtol=1e-6)
 
 
+def test_dropout_silences_the_same_units_in_both_passes(x64):
+    """For a small F the hidden signal is that of feedback alignment in the thinned network, mask and all:
+    h - h' = -m f'(z) (W_1 F e), with m and e of one mask."""
+    net, params, batch = small_mlp(40)
+    W, eps, F = numpy_tree(params), 1e-8, np.asarray(with_F()["F"])
+    dropped = pepita(dropout=0.25)
+    found = dropped.errors(KEY, net, params, with_F(eps), batch)
+    _, zs = forward(W, batch.x, "tanh")
+    z1, difference = zs[0], np.asarray(found["dense1"]) * len(batch.y) / eps
+    mask = np.where(difference == 0, 0, 1 / 0.75)
+    assert 0.1 < (mask == 0).mean() < 0.4  # about a quarter; 200 draws or more: within three deviations
+    e = error(mask * np.tanh(z1) @ W["output"]["kernel"] + W["output"]["bias"], batch.y)
+    assert_close(difference, -mask * SLOPE["tanh"][1](z1) * (e @ F.T @ W["dense1"]["kernel"]), rtol=1e-6)
+    # Another step, another mask; and directions are of the same mask as the signals.
+    other = dropped.errors(jax.random.key(1), net, params, with_F(eps), batch)["dense1"]
+    assert not np.array_equal(other == 0, difference == 0)
+    moved = dropped.grads(KEY, net, params, with_F(eps), batch)[0]["dense1"]["bias"]
+    assert_close(moved, np.asarray(found["dense1"]).sum(0))
+
+
 @pytest.mark.parametrize("outer", ["modulated", "clean"])
 def test_in_the_limit_it_is_feedback_alignment_through_minus_the_projection_seen_from_the_first_block(outer, x64):
     net, params, batch = small_mlp(4)
@@ -160,7 +180,7 @@ def test_networks_it_is_not_defined_for_are_refused_with_what_would_work(net, sa
 
 @pytest.mark.parametrize(
     "settings",
-    [*({"scale": value} for value in (0, -1.0, float("nan"), "small", True)), {"outer": "inner"}],
+    [*({"scale": value} for value in (0, -1.0, float("nan"), "small", True)), {"outer": "inner"}, {"dropout": 1.0}],
     ids=str,
 )
 def test_settings_that_are_wrong_are_refused(settings):
