@@ -131,13 +131,28 @@ def bind(call: Call, factory: Callable, what: str) -> inspect.BoundArguments:
     bound.apply_defaults()
     for name, parameter in known.items():
         value = bound.arguments[name]
-        real = isinstance(parameter.default, float) or parameter.annotation in (float, "float")
+        real = _real(parameter)
         if real and isinstance(value, int) and not isinstance(value, bool):
             try:
                 bound.arguments[name] = float(value)
             except OverflowError:
                 raise UsageError(f"{what}: {call.name}: {name} is beyond every floating-point number") from None
     return bound
+
+
+def _real(parameter: inspect.Parameter) -> bool:
+    return isinstance(parameter.default, float) or parameter.annotation in (float, "float")
+
+
+def require_numbers(bound: inspect.BoundArguments, what: str) -> None:
+    """Refuse a word where a factory has a float, for factories that do not check this themselves.
+
+    Raises:
+        UsageError: there is one; `nan` and `inf` are words too.
+    """
+    for name, parameter in bound.signature.parameters.items():
+        if _real(parameter) and isinstance(bound.arguments[name], str):
+            raise UsageError(f"{what}: {name} must be a finite number, not {bound.arguments[name]!r}")
 
 
 def plain(parameter: inspect.Parameter) -> str:

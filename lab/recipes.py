@@ -34,7 +34,7 @@ class Recipe:
         edge: whether the best rate or knob is the lowest or highest tried, so that a better one may lie outside.
         command: what made this search, and confirmed it.
         source: sha256 of a user's rule file; "" for a rule of the lab.
-        commit: of the lab's source that searched; "" outside a checkout.
+        commit: of the lab's source that made the confirming run, else that searched; "" outside a checkout.
         test_accuracy: of each seed of the confirming run, read once; () if there was none.
         cpu_seconds: of one seed's epoch, compiling left out; None if not measured.
     """
@@ -65,14 +65,18 @@ class Recipe:
             if not isinstance(value := getattr(self, name), int) or isinstance(value, bool) or value < 1:
                 raise TypeError(f"{name} must be a whole number above 0, not {value!r}")
 
-    def record(self, arch: str, data: str) -> dict[str, Any]:
-        """For a manifest: the search, and whether it was made for exactly this network and data."""
-        search = {key: value for key, value in asdict(self).items() if key != "test_accuracy"}
-        return {"how": "recipe" if self.is_for(arch, data) else "recipe for another network or data set", **search}
+    def record(self) -> dict[str, Any]:
+        """For a manifest: the whole search."""
+        return {key: value for key, value in asdict(self).items() if key != "test_accuracy"}
 
     def is_for(self, arch: str, data: str) -> bool:
         """Whether the search was made on this very network (canonical call string) and data set."""
         return (self.arch, self.data) == (arch, data)
+
+    def replaces(self, other: Recipe) -> bool:
+        """Whether both searched for the same thing; a user's rule and one of the lab did not, whatever their names."""
+        mine, theirs = ((r.name, r.arch, r.data, r.train_size, bool(r.source)) for r in (self, other))
+        return mine == theirs
 
 
 def read_recipes(path: Path) -> list[Recipe]:
@@ -101,19 +105,24 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, arch: str, data: str) -> Recipe | None:
-    """The recipe of this rule: for this network and data, else for this kind of network on this data, else for this
-    data, else for any; earlier files first.
+def find_recipe(
+    paths: list[Path], *, name: str, rule: str | None, source: str, arch: str, data: str, train_size: int
+) -> Recipe | None:
+    """The recipe of this rule: for this network, data and number of examples, else for this network and data, else for
+    this kind of network on this data, else for this data, else for any; earlier files first.
 
     A user's rule is known by the hash of its file: neither its name nor an earlier version of it will do.
 
     Args:
-        rule: canonical call string if the user chose settings, which must then be the recipe's; None if he did not.
+        rule: canonical call string if the user chose settings, which the recipe must then have chosen or been searched
+            for (the former first); None if he did not.
         arch: canonical call string.
     """
     recipes = [r for r in read_all(paths) if r.source == source]
-    recipes = [r for r in recipes if (r.name == name if rule is None else r.rule == rule)]
+    recipes = [r for r in recipes if (r.name == name if rule is None else rule in (r.rule, r.name))]
+    recipes.sort(key=lambda r: rule is not None and r.rule != rule)
     for fits in (
+        lambda r: r.is_for(arch, data) and r.train_size == train_size,
         lambda r: r.is_for(arch, data),
         lambda r: arch.partition("(")[0] == r.arch.partition("(")[0] and r.data == data,
         lambda r: r.data == data,
@@ -125,13 +134,12 @@ def find_recipe(paths: list[Path], *, name: str, rule: str | None, source: str, 
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Put a recipe into a file, in place of an older one for the same rule, network and data; whole or not at all."""
+    """Put a recipe into a file, in place of an older one of the same search; whole or not at all."""
     from runs.files import write_atomically
 
-    same = (recipe.name, recipe.arch, recipe.data)
-    kept = [r for r in read_recipes(path) if (r.name, r.arch, r.data) != same]
+    kept = [r for r in read_recipes(path) if not recipe.replaces(r)]
     entries = []
-    for entry in sorted([*kept, recipe], key=lambda r: (r.data, r.name, r.arch)):
+    for entry in sorted([*kept, recipe], key=lambda r: (r.data, r.name, r.arch, r.train_size, r.source)):
         # JSON's text, numbers, lists and booleans are TOML's too; TOML has no null.
         lines = [f"{key} = {json.dumps(value)}" for key, value in asdict(entry).items() if value is not None]
         entries.append("\n".join(["[[recipe]]", *lines]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from algorithms import RULES, Rule, RuleError, RuleInfo
-from lab.callstring import bind, build, canonical, has_brackets, parse
+from lab.callstring import bind, build, canonical, has_brackets, parse, require_numbers
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
 from lab.errors import UsageError
@@ -86,15 +86,19 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     own_settings = has_brackets(wish.rule)
     arch_text = wish.arch or default_network(rule)
     build_net, arch_call = build(arch_text, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
+    dataset = load(wish.data)
+    parts = split(dataset, train_size=wish.train_size)
     recipe = find_recipe(
         recipes,
         name=rule_name(rule_call),
         rule=rule_call if own_settings else None,
-        source=hashlib.sha256(sources["rule"][1]).hexdigest() if sources else "",
+        source=source_hash(sources),
         arch=arch_call,
         data=wish.data,
+        train_size=len(parts.train_y),
     )
-    tuned = recipe if recipe is not None and recipe.is_for(arch_call, wish.data) else None
+    fits = recipe is not None and recipe.is_for(arch_call, wish.data)
+    tuned = recipe if fits and (not own_settings or recipe.rule == rule_call) else None
     if tuned is not None and not own_settings:
         rule, rule_call, sources = make_rule(with_settings(wish.rule, tuned.rule))
     epochs = wish.epochs if wish.epochs is not None else tuned.epochs if tuned is not None else EPOCHS
@@ -109,8 +113,6 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
         )
     if wish.order_seed is not None and not 0 <= wish.order_seed < 2**32:
         raise UsageError(f"--order-seed must be a whole number from 0 to 2^32 - 1, not {wish.order_seed}")
-    dataset = load(wish.data)
-    parts = split(dataset, train_size=wish.train_size)
     if len(parts.train_y) < batch:
         raise UsageError(f"--batch {batch} is more than the {len(parts.train_y)} training examples; make it smaller")
     if epochs * (len(parts.train_y) // batch) >= 2**31:
@@ -118,7 +120,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     net = build_net(dataset.input_shape, dataset.classes)
     if not net.hidden and rule.info.name != "bp":
         raise UsageError(f"--arch {arch_text} has no hidden layer, so there is nothing for {rule.info.name} to assign")
-    optimizer_text, chosen_by = choose_optimizer(wish, recipe, arch_call, rule.info)
+    optimizer_text, chosen_by = choose_optimizer(wish, arch_call, recipe, tuned, rule.info)
     schedule, optimizer_call = build(optimizer_text, OPTIMIZERS, "--optimizer", "`lab train --help` shows examples.")
     optimizer = schedule(epochs * (len(parts.train_y) // batch))
     seeds = read_seeds(wish.seeds)
@@ -198,6 +200,7 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
         path = Path(call.name).expanduser()
         factory, source = load_user_factory(path, "rule", "--rule")
         bound = bind(call, factory, "--rule")
+        require_numbers(bound, f"--rule '{text}'")
         with users_own(path, "--rule"):
             rule = factory(*bound.args, **bound.kwargs)
     except RuleError as error:
@@ -206,7 +209,28 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
         raise UsageError(f"--rule: rule() in {path} must return an algorithms.Rule, not {type(rule).__name__}")
     if not isinstance(rule.info, RuleInfo):
         raise UsageError(f"--rule: the Rule of {path} needs info=algorithms.RuleInfo(...), not {rule.info!r}")
+    check_card(rule.info, bound.arguments, path)
     return rule, canonical(path.stem, bound), {"rule": (path.name, source)}
+
+
+def source_hash(sources: dict[str, tuple[str, bytes]]) -> str:
+    """sha256 of the user's rule file; "" for a rule of the lab."""
+    return hashlib.sha256(sources["rule"][1]).hexdigest() if sources else ""
+
+
+def check_card(info: RuleInfo, takes: Collection[str], path: Path) -> None:
+    """What a search would need of a user's card.
+
+    Args:
+        takes: the parameters of his factory.
+
+    Raises:
+        UsageError: rates that are not six, ascending and above 0; a knob that the factory does not take.
+    """
+    if info.rates and not (len(info.rates) == 6 and info.rates[0] > 0 and list(info.rates) == sorted(set(info.rates))):
+        raise UsageError(f"--rule: the card of {path} needs six ascending rates above 0, or none, not {info.rates!r}")
+    if info.knob is not None and info.knob[0] not in takes:
+        raise UsageError(f"--rule: the card of {path} names a knob '{info.knob[0]}' that rule() does not take")
 
 
 def default_network(rule: Rule) -> str:
@@ -220,14 +244,22 @@ def with_settings(asked: str, recipe_rule: str) -> str:
     return asked + recipe_rule[recipe_rule.index("(") :]
 
 
-def choose_optimizer(wish: Wish, recipe: Recipe | None, arch_call: str, info: RuleInfo) -> tuple[str, dict[str, Any]]:
+def choose_optimizer(
+    wish: Wish, arch_call: str, recipe: Recipe | None, tuned: Recipe | None, info: RuleInfo
+) -> tuple[str, dict[str, Any]]:
     """What the user gave, else that of a recipe of the rule, else one rate of its kind; and how it came about.
 
-    A recipe for another network or data set lends its learning rate, which is nearer than none, and nothing else.
+    A recipe for another network or data set, or one that chose other settings than the user's, lends its learning
+    rate, which is nearer than none, and nothing else.
+
+    Args:
+        tuned: the recipe if it is for this very network, data set and these settings: epochs, batch and the settings
+            that the user left open are then its.
     """
     if wish.optimizer is not None:
-        return wish.optimizer, {"how": "given"}
+        return wish.optimizer, {"how": "given"} | ({} if tuned is None else {"settings": tuned.record()})
     if recipe is None:
         optimizer = with_rate(info.optimizer, rates_of(info)[2])
         return optimizer, {"how": "default", "note": "no recipe for this rule; tune one with `lab tune`"}
-    return recipe.optimizer, recipe.record(arch_call, wish.data)
+    other = "other settings" if recipe.is_for(arch_call, wish.data) else "another network or data set"
+    return recipe.optimizer, {"how": "recipe" if tuned else f"recipe for {other}"} | recipe.record()

@@ -56,15 +56,23 @@ def network_for(rule: Rule, kind: str) -> str:
 
 
 def recipe_of(
-    recipes: Sequence[Recipe], names: Sequence[str], rule: Rule, data: str, arch: str | None = None
+    recipes: Sequence[Recipe],
+    names: Sequence[str],
+    rule: Rule,
+    data: str,
+    arch: str | None = None,
+    source: str = "",
 ) -> Recipe | None:
-    """The first recipe under one of these names on this data, for this network; `without_act` it must be the same.
+    """The first recipe under one of these names on this data, for this network or its twin with the nonlinearity that
+    the rule needs; of several, that of the most training examples.
 
     Args:
         names: `fa`, or a canonical call string, for settings that were searched for on their own.
         arch: a call string; None for the rule's default network, or, where that has no recipe, one of other widths.
+        source: sha256 of the user's file that the rule is from; "" for a rule of the lab.
     """
-    found = [r for r in recipes if r.name in names and r.data == data]
+    found = [r for r in recipes if r.name in names and r.data == data and r.source == source]
+    found.sort(key=lambda r: -r.train_size)
     asked = _canonical(arch or default_network(rule))
     exact = next((r for r in found if r.arch == asked), None)
     if exact is not None:

@@ -8,7 +8,6 @@ trials are ranked by the mean validation accuracy over seeds that are not those 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -24,10 +23,11 @@ from algorithms import RuleInfo
 from lab.callstring import parse
 from lab.errors import UsageError
 from lab.examination import Examiner
-from lab.request import PRECISIONS, Request
+from lab.request import PRECISIONS, Request, make_rule
 from lab.runner import Progress, Report
+from lab.tables import source_digest
 from lab.training import Trainer, cohorts, on_device
-from runs import git_commit, run_id
+from runs import git_commit, package_versions, run_id
 from runs.files import write_atomically
 
 WIDENINGS = 2
@@ -78,27 +78,29 @@ def search(attempt: Callable[[str, float], float], rates: Sequence[float], knob:
     for rate in rates:
         make("", rate)
     for _ in range(WIDENINGS):
-        further = beyond([t.rate for t in trials], best(trials).rate)
+        tried = [t.rate for t in trials]
+        further = beyond(tried, best(trials).rate)
         if further is None:
             break
-        make("", float(f"{further:.1g}"))
+        plain = float(f"{further:.1g}")
+        make("", float(f"{further:.2g}") if plain in tried else plain)
     top = best(trials).rate
     if knob is None:
         for factor in (1 / math.sqrt(3), math.sqrt(3)):
             make("", float(f"{top * factor:.2g}"))
         return Search(trials, beyond([t.rate for t in trials], best(trials).rate) is not None)
     edge = beyond([t.rate for t in trials], top) is not None
-    tried = {"": knob.default}
+    knobs = {"": knob.default}
 
     def turn(value: float) -> None:
         setting = f"{knob.name}={value!r}"
         make(setting, top)
-        tried[setting] = value
+        knobs[setting] = value
 
     for value in knob.values:
         turn(value)
     for number in range(WIDENINGS + 1):
-        further = beyond(list(tried.values()), tried[best(trials).knob])
+        further = beyond(list(knobs.values()), knobs[best(trials).knob])
         if further is None:
             break
         if number == WIDENINGS:
@@ -106,7 +108,7 @@ def search(attempt: Callable[[str, float], float], rates: Sequence[float], knob:
         try:
             turn(round(further) if isinstance(knob.default, int) else float(f"{further:.2g}"))
         except UsageError:
-            break  # the knob goes no further, so its best is no edge of what was searched
+            return Search(trials, True)  # not so far; what lies between the best and the bound is untried
     return Search(trials, edge)
 
 
@@ -124,7 +126,7 @@ def best(trials: Sequence[Trial]) -> Trial:
 
 
 def knob_of(asked: str, call: str, info: RuleInfo) -> Knob | None:
-    """The knob a rule declares, unless the user's call string sets it already.
+    """The knob a rule declares, unless the user's call string sets it already or leaves it no meaning.
 
     Args:
         asked: the rule as the user wrote it; call: its canonical call string, which has every default.
@@ -133,6 +135,11 @@ def knob_of(asked: str, call: str, info: RuleInfo) -> Knob | None:
     if info.knob is None or said.args or info.knob[0] in said.kwargs:
         return None
     name, values = info.knob
+    try:
+        for value in values:
+            make_rule(with_setting(asked, call, f"{name}={value!r}"))
+    except UsageError:
+        return None  # as local's beta beside kind=pred, which has no use for one
     return Knob(name, parse(call, "--rule").kwargs[name], values)
 
 
@@ -145,23 +152,27 @@ def with_setting(asked: str, call: str, setting: str) -> str:
 def trial(request: Request, folder: Path, report: Report) -> dict[str, Any]:
     """Validation accuracy after the last step for every seed, and what an epoch cost; remembered in `folder`.
 
-    What other code has found is not believed: the trial is made again.
+    What other code, other versions or another device have found is not believed: the trial is made again.
 
     Returns:
         {"validation_accuracy": [per seed], "cpu_seconds": CPU-seconds of an epoch of one seed, compiling left out}.
     """
     path = folder / f"{run_id(request.spec)}.json"
-    source = source_digest()
+    made_by = {
+        "source": source_digest(),
+        "versions": package_versions(("credit-lab", "numpy", "jax", "optax", "flax")),
+        "device": jax.devices()[0].device_kind,
+    }
     try:
         known = json.loads(path.read_text())
-        if known["source"] == source:
+        if known["made_by"] == made_by:
             return known["result"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or damaged
     with jax.default_matmul_precision(PRECISIONS[request.spec.precision]):
         result = _trained(request, report)
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"spec": vars(request.spec), "source": source, "commit": code_commit(), "result": result}
+    record = {"spec": vars(request.spec), "made_by": made_by, "commit": code_commit(), "result": result}
     write_atomically(path, (json.dumps(record, default=list) + "\n").encode())
     return result
 
@@ -171,14 +182,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def code_commit() -> str:
     """The lab's own commit, marked where files differ from it; "" outside a checkout."""
-    commit, dirty = git_commit(ROOT)
+    return commit_text(*git_commit(ROOT))
+
+
+def commit_text(commit: str | None, dirty: bool | None) -> str:
     return f"{commit or ''}{' with changes' if dirty else ''}"
-
-
-def source_digest() -> str:
-    """Hash of the code that a trial follows from: the rules and the bench that trains them."""
-    files = sorted(file for room in ("algorithms", "lab") for file in (ROOT / room).glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _trained(request: Request, report: Report) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -10,6 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from lab.errors import LabError, NotFound, UsageError
+
+OURS = ("algorithms", "probes", "runs", "lab")
+"""The rooms of the lab, which a user's file may import from anywhere."""
 
 WHAT = {"rule": "an algorithms.Rule", "probe": "a probes.PairProbe or probes.SingleProbe"}
 """What a user's file may define, by the name of the function that makes it."""
@@ -27,6 +31,7 @@ def load_user_factory(path: Path, name: str, option: str) -> tuple[Callable[...,
     if not path.is_file():
         raise NotFound(f"{option}: there is no file {path}; give the path of a Python file that defines {name}()")
     source = path.read_bytes()
+    require_whole(path, source, option)
     module = ModuleType(f"user_{name}_{path.stem}")
     module.__file__ = str(path.resolve())
     with users_own(path, option):
@@ -37,6 +42,28 @@ def load_user_factory(path: Path, name: str, option: str) -> tuple[Callable[...,
             f"{option}: {path} defines no function {name}(); it must return {WHAT[name]} (CONTRIBUTING.md)"
         )
     return getattr(module, name), source
+
+
+def require_whole(path: Path, source: bytes, option: str) -> None:
+    """Refuse a file that imports one of its neighbours: a change of that one would be noticed by nothing, since the
+    run's record and id have the bytes of the file alone.
+
+    Raises:
+        UsageError: it does. (What is no Python at all is for the attempt to run it to say.)
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    for name in {name.partition(".")[0] for name in names} - set(OURS):
+        beside = [path.parent / f"{name}.py", path.parent / name / "__init__.py"]
+        if name not in sys.stdlib_module_names and any(file.is_file() for file in beside):
+            raise UsageError(
+                f"{option}: {path} imports {name} from beside it, which no record of a run would hold; put it all into "
+                "one file, or install it as a package elsewhere"
+            )
 
 
 @contextmanager

@@ -70,13 +70,13 @@ def rules(name, data, arch, markdown, store, as_json) -> None:
         click.echo("\n`lab rules NAME` shows one; your own is one file: --rule ./my_rule.py (see CONTRIBUTING.md).")
         return
     from lab.callstring import has_brackets
-    from lab.request import make_rule
+    from lab.request import make_rule, source_hash
 
     rule, call, sources = make_rule(name)
     # A bare name stands for its own search, and so do the settings that this search chose.
     names = [call] if has_brackets(name) else [rule.info.name]
     names += [r.name for r in recipes if r.rule == call]
-    recipe = None if sources else recipe_of(recipes, names, rule, data, arch)
+    recipe = recipe_of(recipes, names, rule, data, arch, source_hash(sources))
     if as_json:
         print_json({"call": call, **asdict(rule.info), "recipe": None if recipe is None else asdict(recipe)})
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
     "[default: mlp(256,128) with the nonlinearity the rule needs]",
 )
 @click.option("--data", "data", default="mnist", show_default=True, help="A data set of `lab data`.")
-@click.option("--optimizer", help="adam(lr), adamw(lr) or sgd(lr, momentum=0.9). [default: the rule's recipe]")
+@click.option("--optimizer", help="adam(0.001), adamw(0.001), sgd(0.1, momentum=0.9). [default: the rule's recipe]")
 @click.option("--epochs", type=int, help="Passes over the training examples. [default: the rule's recipe, else 20]")
 @click.option("--batch", type=int, help="Examples per step. [default: the rule's recipe, else 128]")
 @click.option("--seeds", default="5", show_default=True, help="How many (5), or which (0,3,10-14).")
@@ -72,18 +73,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     where = open_store(store)
     request = make_request(Wish(**said), recipe_files(where))
     check_fit(request)
-    if (chosen := request.chosen_by)["how"].startswith("recipe for another"):
-        click.echo(
-            f"No recipe of {request.rule.info.name} is for this network and data set: the learning rate is that for "
-            f"{chosen['arch']} on {chosen['data']}. `lab tune` finds its own.",
-            err=True,
-        )
-    elif chosen["how"] == "recipe" and chosen["train_size"] != request.spec.train_size:
-        click.echo(
-            f"The recipe of {request.rule.info.name} was found on {chosen['train_size']:,} training examples, and this "
-            f"run has {request.spec.train_size:,}. `lab tune --train-size` finds its own.",
-            err=True,
-        )
+    if note := recipe_note(request):
+        click.echo(note, err=True)
     if dry_run:
         answer = {"run": run_id(request.spec), "spec": vars(request.spec), "chosen_by": request.chosen_by}
         if as_json:
@@ -118,6 +109,30 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
         click.echo(f"Some seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
         sys.exit(3)
+
+
+def recipe_note(request: Any) -> str:
+    """Where the learning rate came from, unless the user gave it or a search for this very run found it; else ""."""
+    name, chosen = request.rule.info.name, request.chosen_by
+    match chosen["how"]:
+        case "default":
+            return f"No recipe of {name}: {request.spec.optimizer} is a default. `lab tune` finds its own rate."
+        case "recipe for another network or data set":
+            return (
+                f"No recipe of {name} is for this network and data set: the learning rate is that for "
+                f"{chosen['arch']} on {chosen['data']}. `lab tune` finds its own."
+            )
+        case "recipe for other settings":
+            return (
+                f"The search for {request.spec.rule} chose {chosen['rule']}: the learning rate is that for these "
+                "settings. Ask for them by name, or give --optimizer."
+            )
+        case "recipe" if chosen["train_size"] != request.spec.train_size:
+            return (
+                f"The recipe of {name} was found on {chosen['train_size']:,} training examples, and this run has "
+                f"{request.spec.train_size:,}. `lab tune --train-size` finds its own."
+            )
+    return ""
 
 
 def say_unsettled(folder, tolerance: float | None) -> None:

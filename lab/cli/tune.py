@@ -1,4 +1,4 @@
-"""`lab tune`: choose a rule's learning rate on the validation split, by the same grid for every rule."""
+"""`lab tune`: choose a rule's learning rate and knob on the validation split, by the same search for every rule."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import click
 
 from lab.cli.options import device_option, json_option, open_store, print_json, print_table, store_option
+
+CONFIRMING = "5"
+"""The seeds of the run that --confirm trains, as `--seeds` of `lab train` names them."""
 
 
 @click.command(short_help="Choose a rule's learning rate and knob on the validation split.")
@@ -22,7 +25,9 @@ from lab.cli.options import device_option, json_option, open_store, print_json, 
     "--seeds", default="1000-1000", show_default=True, help="Seeds of every trial, from-to; not those you will report."
 )
 @click.option("--train-size", type=int, help="Train on fewer examples.")
-@click.option("--grid", help="Learning rates to try. [default: 0.0001 to 0.03 for Adam, 0.01 to 3 for SGD]")
+@click.option(
+    "--grid", help="Learning rates to try. [default: 0.0001 to 0.03 for Adam, 0.01 to 3 for SGD, or a rule's own]"
+)
 @click.option(
     "--confirm", is_flag=True, help="Then train seeds 0 to 4 with it, and keep their test accuracy in the recipe."
 )
@@ -59,11 +64,11 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     from lab.fit import check_fit
     from lab.optimizers import rates_of, with_rate
     from lab.recipes import Recipe, write_recipe
-    from lab.request import Wish, make_request, make_rule
+    from lab.request import Wish, make_request, make_rule, read_seeds
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import last_values, rule_name
-    from lab.tuning import best, code_commit, knob_of, search, trial, with_setting
+    from lab.tuning import best, code_commit, commit_text, knob_of, search, trial, with_setting
 
     where = open_store(store)
     asked = said.pop("rule")
@@ -72,6 +77,8 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
         raise UsageError("--trial-epochs and --epochs must be at least 1; a search needs training")
     if not rule.trains(make_request(Wish(rule=asked, **said), []).net):
         raise UsageError(f"--rule {asked} trains nothing, so there is nothing to choose for it")
+    if save is not None:
+        require_writable(save)
     rates = rates_of(rule.info) if grid is None else read_grid(grid)
     costs: dict[tuple[str, float], float | None] = {}
 
@@ -88,16 +95,22 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
         found = result["validation_accuracy"]
         return round(sum(found) / len(found), 5)
 
-    accuracies: tuple[float, ...] = ()
+    if confirm and (shared := set(read_seeds(said["seeds"])) & set(read_seeds(CONFIRMING))):
+        raise UsageError(
+            f"--seeds {said['seeds']} has seed {min(shared)}, which --confirm reports: a search must not see what is "
+            "reported; take others, as in --seeds 1000-1004"
+        )
+    accuracies, commit = (), code_commit()
     try:
         trials, edge = search(attempt, rates, knob_of(asked, call, rule.info))
         won = best(trials)
         request = request_for(won.knob, won.rate, epochs=epochs)
         if confirm:
-            confirming = request_for(won.knob, won.rate, epochs=epochs, seeds="5")
+            confirming = request_for(won.knob, won.rate, epochs=epochs, seeds=CONFIRMING)
             with shown(f"{request.rule.info.name}, confirming", quiet) as report:
                 folder = train_run(confirming, where, report)
             accuracies = tuple(round(value, 4) for value in last_values(folder, "test_accuracy").values())
+            commit = commit_text(folder.manifest["commit"], folder.manifest["dirty"])
     except (Interrupted, KeyboardInterrupt):
         click.echo("Interrupted; what was tried is saved. The same command resumes it.", err=True)
         sys.exit(130)
@@ -117,10 +130,16 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
         edge=edge,
         command=command_given(),
         source=dict(tried.sources).get("rule", ""),
-        commit=code_commit(),
+        commit=commit,
         test_accuracy=accuracies,
         cpu_seconds=None if costs[won.knob, won.rate] is None else round(costs[won.knob, won.rate], 3),
     )
+    if commit != code_commit():
+        click.echo(
+            f"The confirming run was stored by commit {commit or 'unknown'} and is not made again; `lab runs rm "
+            f"{folder.id}` before, for one of this code.",
+            err=True,
+        )
     path = save or where.root / "recipes.toml"
     write_recipe(path, recipe)
     if as_json:
@@ -131,6 +150,19 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
     if recipe.edge:
         click.echo("The best lies at the edge of the rates or settings tried; a better one may lie outside.", err=True)
     click.echo(f"wrote {path}")
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a recipe file that cannot be written before hours are spent on what it is to hold."""
+    import os
+
+    from lab.errors import UsageError
+    from lab.recipes import read_recipes
+
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"--save {path} cannot be written; give a recipe file such as recipes.toml")
+    read_recipes(path)
 
 
 ELSEWHERE = ("store", "save", "device", "quiet", "as_json")

@@ -122,3 +122,27 @@ def test_a_file_that_is_not_there_or_takes_other_settings(here, refuse):
     assert "there is no file absent.py" in refuse(4, "rules", "./absent.py")
     message = refuse(2, "rules", "./my_rule.py(scal=2)")
     assert "has no 'scal'. Did you mean 'scale'?" in message
+
+
+def test_a_word_for_a_number_is_the_users_mistake_and_not_the_files(here, refuse, tiny):
+    for word in ("nan", "abc"):
+        said = refuse(2, "train", *tiny, "--rule", f"./my_rule.py(scale={word})", "--dry-run")
+        assert f"scale must be a finite number, not '{word}'" in said
+
+
+def test_a_file_that_imports_its_neighbour_is_refused(refuse, tiny, tmp_path):
+    """Its neighbour could change without a new run: neither id nor record has it."""
+    (tmp_path / "helper.py").write_text("factor = 2.0\n")
+    (tmp_path / "two.py").write_text("import math\nfrom helper import factor\n\n\ndef rule():\n    return factor\n")
+    said = refuse(2, "train", *tiny, "--rule", str(tmp_path / "two.py"), "--dry-run")
+    assert "imports helper from beside it" in said
+    assert "put it all into one file" in said
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [("rates=(0.01, 0.1)", "six ascending rates"), ('knob=("scael", (0.1, 0.3))', "names a knob 'scael'")],
+)
+def test_a_card_that_no_search_could_use_is_refused(here, refuse, tiny, field, says):
+    (here / "odd.py").write_text(GOOD.replace('"3")', f'"3", {field})'))
+    assert says in refuse(2, "train", *tiny, "--rule", "./odd.py", "--dry-run")

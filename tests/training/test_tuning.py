@@ -67,7 +67,7 @@ def test_an_optimum_beyond_all_widening_is_reported():
     assert edge
 
 
-def test_a_knob_that_goes_no_further_is_no_edge():
+def test_a_knob_that_cannot_go_so_far_is_an_edge_since_what_lies_between_is_untried():
     def attempt(setting, rate):
         value = float(setting.partition("=")[2] or 0.9)
         if value > 1:
@@ -77,7 +77,12 @@ def test_a_knob_that_goes_no_further_is_no_edge():
     trials, edge = search(attempt, RATES, Knob("beta", 0.9, (0.5, 0.99)))
     assert best(trials).knob == "beta=0.99"
     assert len(trials) == 8
-    assert not edge
+    assert edge
+
+
+def test_a_widening_does_not_repeat_a_rate():
+    trials, _ = search(lambda setting, rate: rate, (0.001, 0.0012), None)
+    assert [t.rate for t in trials[:-2]] == [0.001, 0.0012, 0.0014, 0.002]  # .00144 and .00163 to one digit, if new
 
 
 def test_of_equals_the_first_tried_wins():
@@ -145,6 +150,9 @@ def test_a_recipe_speaks_for_a_bare_name_only(tmp_path):
     assert (plain.spec.epochs, plain.chosen_by["how"]) == (20, "default")
     wider = make_request(Wish(rule="fa", data="blobs", arch="mlp(9)", batch=10), [path])
     assert wider.chosen_by["how"] == "recipe for another network or data set"
+    given = make_request(Wish(rule="fa", optimizer="adam(0.5)", **said), [path])
+    assert given.chosen_by["how"] == "given"
+    assert given.spec.rule == given.chosen_by["settings"]["rule"] == tuned.spec.rule
     # Another network's recipe lends its rate, and nothing else.
     assert wider.spec.optimizer.startswith("adam(learning_rate=0.02")
     assert (wider.spec.rule[:12], wider.spec.epochs) == ("fa(scale=1.0", 20)
