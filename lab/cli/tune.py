@@ -154,14 +154,19 @@ def tune(grid, trial_epochs, epochs, confirm, device, store, save, quiet, as_jso
 
 def require_writable(path: Path) -> None:
     """Refuse a recipe file that cannot be written before hours are spent on what it is to hold."""
-    import os
+    import tempfile
 
     from lab.errors import UsageError
     from lab.recipes import read_recipes
 
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"--save {path} cannot be written; give a recipe file such as recipes.toml")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--save {path} cannot be written ({error.strerror}); give another file") from None
+    if path.is_dir():
+        raise UsageError(f"--save {path} cannot be written (it is a folder); give a file, as in {path}/recipes.toml")
     read_recipes(path)
 
 

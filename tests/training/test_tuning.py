@@ -1,12 +1,14 @@
 """The search for a learning rate: as many trials for every rule, edges noticed, trials that are the runs they name."""
 
 import math
+from functools import partial
 
 import pytest
 
 from lab.errors import UsageError
 from lab.optimizers import RATES as ALL_RATES
 from lab.optimizers import rates_of, with_rate
+from lab.recipes import Recipe, find_recipe, read_recipes, write_recipe
 from lab.request import Wish, make_request, make_rule
 from lab.runner import train
 from lab.summary import last_values
@@ -97,6 +99,13 @@ def test_call_strings_with_a_rate_and_with_a_setting():
     assert with_setting("./my_rule.py", call, "a=2.5") == "./my_rule.py(a=2.5, loss='ce')"
 
 
+def test_a_knob_that_a_setting_leaves_no_meaning_is_not_searched_for():
+    """The loss pred of `local` has no beta, which weighs it against sim."""
+    for asked, searched in (("local(kind=pred)", False), ("local(width=32)", True)):
+        rule, call, _ = make_rule(asked)
+        assert (knob_of(asked, call, rule.info) is not None) == searched
+
+
 @pytest.mark.parametrize(("asked", "searched"), [("kp", True), ("kp(loss=mse)", True), ("kp(0.001)", False)])
 def test_a_knob_that_the_user_sets_is_not_searched_for(asked, searched):
     rule, call, _ = make_rule(asked)
@@ -122,8 +131,9 @@ def test_a_trial_is_the_run_it_stands_for_and_is_made_once(ask, store, tmp_path)
     (file,) = (tmp_path / "tuning").iterdir()
     file.write_text(file.read_text().replace(str(found["cpu_seconds"]), "77.0"))
     assert trial(request, tmp_path / "tuning", lambda progress: None)["cpu_seconds"] == 77.0
-    # Neither a damaged file nor what other code has found is believed.
-    for text in ("{", file.read_text().replace('"source": "', '"source": "0')):
+    # Neither a damaged file nor what other code, versions or another device have found is believed.
+    keys = ('"source": "', '"device": "', '"jax": "')
+    for text in ("{", *(file.read_text().replace(key, f"{key}0") for key in keys)):
         file.write_text(text)
         again = trial(request, tmp_path / "tuning", lambda progress: None)
         assert again["validation_accuracy"] == found["validation_accuracy"]
@@ -156,3 +166,34 @@ def test_a_recipe_speaks_for_a_bare_name_only(tmp_path):
     # Another network's recipe lends its rate, and nothing else.
     assert wider.spec.optimizer.startswith("adam(learning_rate=0.02")
     assert (wider.spec.rule[:12], wider.spec.epochs) == ("fa(scale=1.0", 20)
+
+
+def test_searches_of_other_sizes_and_of_users_files_stand_side_by_side(tmp_path):
+    path = tmp_path / "recipes.toml"
+    common = {"rule": "fa(scale=1.0)", "arch": "mlp(6, act='relu')", "data": "blobs", "batch": 12, "epochs": 7}
+    common |= {"trials": (("", 0.02, 0.9),), "seeds": (1000,), "trial_epochs": 5, "edge": False, "command": ""}
+    for size, rate, source in ((60, 0.02, ""), (30, 0.01, ""), (60, 0.5, "beef"), (60, 0.03, ""), (60, 0.6, "deaf")):
+        optimizer = f"adam({rate})"
+        write_recipe(path, Recipe(name="fa", optimizer=optimizer, train_size=size, source=source, **common))
+    assert [r.optimizer for r in read_recipes(path)] == ["adam(0.01)", "adam(0.03)", "adam(0.6)"]
+    find = partial(find_recipe, [path], name="fa", arch=common["arch"], data="blobs", rule=None)
+    assert find(source="", train_size=30).optimizer == "adam(0.01)"
+    assert find(source="", train_size=60).optimizer == "adam(0.03)"
+    assert find(source="deaf", train_size=30).optimizer == "adam(0.6)"
+    assert find(source="beef", train_size=60) is None  # an earlier version of the user's file
+
+
+def test_a_search_for_settings_that_chose_others_lends_its_rate_alone(tmp_path):
+    path = tmp_path / "recipes.toml"
+    asked = make_rule("kp(loss=mse)")[1]
+    chosen = make_rule("kp(loss=mse, decay=0.01)")[1]
+    recipe = {"arch": "mlp(6, 5, act='relu')", "data": "blobs", "optimizer": "sgd(0.02)", "batch": 10, "epochs": 7}
+    recipe |= {"trials": (), "seeds": (1000,), "trial_epochs": 5, "train_size": 60, "edge": False, "command": ""}
+    write_recipe(path, Recipe(name=asked, rule=chosen, **recipe))
+    said = {"data": "blobs", "arch": "mlp(6,5)", "batch": 10}
+    lent = make_request(Wish(rule="kp(loss=mse)", **said), [path])
+    assert (lent.spec.rule, lent.spec.epochs) == (asked, 20)
+    assert lent.chosen_by["how"] == "recipe for other settings"
+    assert lent.spec.optimizer.startswith("sgd(learning_rate=0.02")
+    whole = make_request(Wish(rule="kp(loss=mse, decay=0.01)", **said), [path])
+    assert (whole.chosen_by["how"], whole.spec.epochs) == ("recipe", 7)
