@@ -84,7 +84,7 @@ def make_request(wish: Wish, recipes: list[Path]) -> Request:
     """
     rule, rule_call, sources = make_rule(wish.rule)
     own_settings = has_brackets(wish.rule)
-    arch_text = wish.arch or default_network(rule)
+    arch_text = default_network(rule) if wish.arch is None else wish.arch
     build_net, arch_call = build(arch_text, ARCHITECTURES, "--arch", "`lab train --help` shows examples.")
     dataset = load(wish.data)
     parts = split(dataset, train_size=wish.train_size)
@@ -155,7 +155,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
             spans = [range(int(words[0]))]
         else:
             ends = [word.partition("-") for word in words if word]
-            spans = [range(int(low), int(high or low) + 1) for low, _, high in ends]
+            spans = [range(int(low), int(high if dash else low) + 1) for low, dash, high in ends]
             if not all(spans):
                 raise ValueError("a span that runs backwards")
     except ValueError:

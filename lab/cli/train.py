@@ -107,7 +107,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     say_unsettled(folder, request.rule.info.tolerance)
     if answer["diverged"]:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
-        click.echo(f"Some seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
+        which = "All" if len(answer["diverged"]) == len(answer["seeds"]) else "Some"
+        click.echo(f"{which} seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
         sys.exit(3)
 
 
@@ -159,9 +160,11 @@ def print_summary(answer: dict, stored: bool) -> None:
     click.echo(
         f"{answer['rule_call']} on {answer['data']}, {answer['arch']}, {answer['optimizer']}, {answer['epochs']} epochs"
     )
-    click.echo(f"  test accuracy       {percent(answer['test_accuracy'])}  (n = {n} seeds)")
+    lost = f", {len(answer['diverged'])} diverged and counted as all wrong" if answer["diverged"] else ""
+    click.echo(f"  test accuracy       {percent(answer['test_accuracy'])}  (n = {n} seeds{lost})")
     click.echo(f"  validation accuracy {percent(answer['validation_accuracy'])}")
-    for layer, accuracy in answer["test_readout_accuracy"].items():
+    readouts = {} if len(answer["diverged"]) == n else answer["test_readout_accuracy"]
+    for layer, accuracy in readouts.items():
         click.echo(f"  readout of {layer:<8} {percent(accuracy)}")
     if "evaluations" in answer:
         click.echo(f"  evaluations         {answer['evaluations']:,} per seed")

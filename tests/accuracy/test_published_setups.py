@@ -16,9 +16,12 @@ pytestmark = pytest.mark.slow
 SEEDS = ("--seeds", "2")
 
 WITHIN = {
-    # Dellaferrera & Kreiman 2022, table 1: 98.01 ± .09 over ten seeds. Without their dropout; the rate falls along a
-    # cosine, not by tenths at epochs 60 and 90; biases learn.
-    "pepita(scale=0.05) --arch mlp(1024) --optimizer sgd(0.1,momentum=0.9) --batch 64 --epochs 100": (98.01, 0.3),
+    # Dellaferrera & Kreiman 2022, table 1: 98.01 ± .09 over ten seeds. The rate falls along a cosine, not by tenths at
+    # epochs 60 and 90; biases learn; 5,000 images are held out.
+    "pepita(scale=0.05,dropout=0.1) --arch mlp(1024) --optimizer sgd(0.1,momentum=0.9) --batch 64 --epochs 100": (
+        98.01,
+        0.3,
+    ),
     # Laborieux & Zenke 2022, logs of holomorphic_eqprop, 2×256: 97.9 to 98.1 on the validation split after 50 epochs.
     # Adam instead of plain descent, batches of 128 instead of 20.
     "ep --arch mlp(256,256,act=hard_sigmoid) --epochs 20": (97.9, 0.3),
@@ -28,15 +31,11 @@ WITHIN = {
 }
 """Arguments of `lab train --rule`: published test accuracy (%), tolerance."""
 
-MISSED = pytest.mark.xfail(reason="missed, with its causes, in docs/published.md", strict=True)
 
-
-@pytest.mark.parametrize(
-    "args", [pytest.param(args, marks=MISSED) if args.startswith("pepita") else args for args in WITHIN]
-)
+@pytest.mark.parametrize("args", WITHIN)
 def test_published_accuracy(args):
     published, tolerance = WITHIN[args]
-    assert 100 * train("--rule", *args.split(), *SEEDS)["mean"] >= published - tolerance
+    assert abs(100 * train("--rule", *args.split(), *SEEDS)["mean"] - published) <= tolerance
 
 
 def test_order_of_four_rules_on_one_tanh_layer():
@@ -53,11 +52,11 @@ def test_order_of_four_rules_on_one_tanh_layer():
         assert min(bp, fa, dfa) > drtp > frozen
 
 
-@MISSED
-def test_local_errors_on_shifted_images(tmp_path, monkeypatch):
-    """Nøkland & Eidnes 2019, predsim 3×1024: 0.62 % error. One seed, 50 epochs' worth of steps, 5 shifts per image.
+def test_local_errors_on_shifted_images_miss_the_published_number_by_half_a_point(tmp_path, monkeypatch):
+    """Nøkland & Eidnes 2019, predsim 3×1024: 0.62 % error, which a tolerance of 0.2 would not reach from here.
 
-    Theirs has batch norm, dropout and 100 epochs; tolerance as for a network without them, 0.2.
+    Theirs has batch norm, dropout and 100 epochs; here one seed makes 50 epochs' worth of steps on 5 shifts per image.
+    The miss is in docs/published.md: 1.16 %. Whoever mends it, or breaks more, will hear of it here.
     """
     monkeypatch.setenv("LAB_DATA", str(tmp_path))
     jitter.main(str(tmp_path / "shifts.npz"))
@@ -67,4 +66,4 @@ def test_local_errors_on_shifted_images(tmp_path, monkeypatch):
         *("--rule", "local(beta=0.99,width=1024,rate=0.0005)", "--arch", "mlp(1024,1024,1024,act=leaky_relu)"),
         *("--optimizer", "adam(0.0005)", "--data", "mnist-jitter", "--epochs", "10", "--seeds", "1"),
     )
-    assert 100 * (1 - found["mean"]) <= 0.62 + 0.2
+    assert 0.62 + 0.2 < 100 * (1 - found["mean"]) <= 1.16 + 0.3

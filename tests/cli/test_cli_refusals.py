@@ -54,6 +54,8 @@ REFUSED = [
     (["--seeds", "a"], 2, ["give a number of seeds (5) or the seeds themselves (0,3,10-14)"]),
     (["--seeds", "1.5"], 2, ["give a number of seeds (5)"]),
     (["--seeds", "3-1,1"], 2, ["give a number of seeds (5)"]),
+    (["--seeds", "0-"], 2, ["give a number of seeds (5)"]),
+    (["--arch", ""], 2, ["a name is missing in front"]),
     (["--seeds", "1,1"], 2, ["names a seed twice"]),
     (["--seeds", "1-3,2"], 2, ["names a seed twice"]),
     (["--seeds", "10001"], 2, ["at most 10,000 of them"]),

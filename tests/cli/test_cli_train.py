@@ -74,9 +74,12 @@ def test_diverged_seeds_are_reported_and_stay_on_record(ask, answer, runs, tiny)
     found = json.loads(again.stdout)
     assert found["run"] == runs["lost"]
     assert list(found["diverged"]) == ["0", "1"]
-    assert again.stderr.startswith("Some seeds diverged: 0 at step ")
+    assert again.stderr.startswith("All seeds diverged: 0 at step ")
     assert "They stay on record; try a smaller learning rate." in again.stderr
     assert len(again.stderr.splitlines()) == 1
+    said = ask(*options, code=3).stdout
+    assert "(n = 2 seeds, 2 diverged and counted as all wrong)" in said
+    assert "readout of" not in said
     assert found["test_accuracy"]["per_seed"] == [0.0, 0.0], "what is not finite predicts nothing right"
     row = next(row for row in answer("runs")["runs"] if row["run"] == runs["lost"])
     assert row["status"] == "diverged"
