@@ -53,6 +53,12 @@ bottleneck = of("hsic", f"{I}test_hsic.py")
 views = of("blockwise", f"{I}test_blockwise.py")
 contract = of("rule", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
 
+
+def reference(file: str, line: str, instead: str):
+    """A mutant of what directions are compared with."""
+    return of(file, f"{I}test_objectives.py")("a reference for another loss", line, instead)
+
+
 MUTANTS = (
     backprop("one loss for all its twins", "mean_loss(loss, forward_pass", 'mean_loss("ce", forward_pass'),
     backprop("nothing is heard of the error signals", "batch.x, taps)[-1]", "batch.x)[-1]"),
@@ -141,4 +147,12 @@ MUTANTS = (
     views("blocks are not cut apart", "forward_pass(net, params, views, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, views, taps)"),
     views("one distortion for both views", "for k in jax.random.split(key)]", "for k in (key, key)]"),
     views("the readout teaches the top block", "jax.lax.stop_gradient(forward_pass(net, params, batch.x)[-2])", "forward_pass(net, params, batch.x)[-2]"),
+    reference("rule", "return mean_loss(loss, plain_forward(", 'return mean_loss("ce", plain_forward('),
+    reference("backprop", "objective=objective_of(loss)", 'objective=objective_of("ce")'),
+    reference("feedback", "Rule(info=info, grads=grads, errors=errors, init=init, objective=objective_of(loss)", 'Rule(info=info, grads=grads, errors=errors, init=init, objective=objective_of("ce")'),
+    reference("direct_feedback", "init=init, objective=objective_of(loss)", 'init=init, objective=objective_of("ce")'),
+    reference("learned_feedback", "info=replace(WM, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of(loss)", 'info=replace(WM, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of("ce")'),
+    reference("predictive_coding", 'init=needs_hidden("pc"), objective=objective_of("mse")', 'init=needs_hidden("pc"), objective=objective_of("ce")'),
+    reference("evolution", "grads=grads, objective=objective_of(loss)", 'grads=grads, objective=objective_of("ce")'),
+    reference("perturbation", "info=replace(WP, loss=loss), grads=grads, objective=objective_of(loss)", 'info=replace(WP, loss=loss), grads=grads, objective=objective_of("ce")'),
 )  # fmt: skip
