@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import assert_close, directions, forward, numpy_tree, small_mlp
+from by_hand import assert_close, directions, forward, mean_loss, numpy_tree, small_mlp
 
 from algorithms import RULES
 from algorithms.controls import random_labels
@@ -32,17 +32,6 @@ CASES = [
     *((name, None) for name in EXACT_READOUT + ESTIMATED),
     *((name, "mse") for name in EXACT_READOUT + ESTIMATED if name not in WITHOUT_A_CHOICE),
 ]
-
-
-def value(loss, z, y):
-    """The mean loss of the batch, from its logits."""
-    target = np.eye(z.shape[1])[np.asarray(y)]
-    each = {
-        "ce": lambda: np.log(np.exp(z).sum(1)) - (z * target).sum(1),
-        "mse": lambda: ((z - target) ** 2).sum(1) / 2,
-        "bce": lambda: (np.log1p(np.exp(z)) - z * target).sum(1),
-    }[loss]()
-    return each.mean()
 
 
 def ready(name, loss=None):
@@ -73,7 +62,7 @@ def test_the_reference_is_the_exact_gradient_of_the_loss_that_the_rule_says_it_h
     found, gradient, pseudo, metrics = both(params, state)
     W = numpy_tree(params)
     # Logits of order 1 to 10 and a dozen roundings.
-    expected = value(loss, forward(W, batch.x, "tanh")[1][-1], batch.y)
+    expected = mean_loss(loss, forward(W, batch.x, "tanh")[1][-1], batch.y)
     assert float(found) == pytest.approx(expected, rel=1e-12)
     assert_close(gradient, directions(W, batch.x, batch.y, "tanh", loss=loss)[1])
     if name in EXACT_READOUT:  # it hears its own error: no angle to the reference, and a norm ratio of 1
@@ -87,7 +76,7 @@ def test_shuffled_labels_are_compared_with_the_gradient_of_these_labels(loss, x6
     rule, net, params, state, batch, _ = ready("shuffled", loss)
     W, y = numpy_tree(params), random_labels(batch.x, state["multipliers"], 3)
     assert (np.asarray(y) != np.asarray(batch.y)).any()
-    expected = value(loss, forward(W, batch.x, "tanh")[1][-1], y)
+    expected = mean_loss(loss, forward(W, batch.x, "tanh")[1][-1], y)
     assert float(rule.objective(net, params, state, batch)) == pytest.approx(expected, rel=1e-12)
     assert_close(gradient_of(rule, net, params, state, batch), directions(W, batch.x, y, "tanh", loss=loss)[1])
 
@@ -101,7 +90,7 @@ def test_lazy_training_is_compared_with_the_gradient_of_its_scaled_and_centred_s
     scores = 10 * (zs[-1] - zs_0[-1])
     # Scores are ten times a difference of some hundredth of the logits: a factor of a hundred on roundings.
     found = float(rule.objective(net, later, state, batch))
-    assert found == pytest.approx(value(loss, scores, batch.y) / 100, rel=1e-11)
+    assert found == pytest.approx(mean_loss(loss, scores, batch.y) / 100, rel=1e-11)
     # d scores / d z = 10, so the readout's error is that of the scores over ten.
     identity = {"only": {"kernel": np.eye(3), "bias": np.zeros(3)}}
     e = directions(identity, scores, batch.y, "linear", loss=loss)[0]["only"] / 10
@@ -117,6 +106,6 @@ def test_the_loss_of_trials_is_that_of_the_forward_pass_to_second_order_in_their
     for sigma in (1e-3, 2e-3):
         rule = RULES[name](sigma=sigma, loss="bce", **settings)
         found = jax.jit(lambda params, rule=rule: rule.grads(KEY, net, params, {}, batch)[2]["loss"])(params)
-        off.append(float(found) - value("bce", forward(numpy_tree(params), batch.x, "tanh")[1][-1], batch.y))
+        off.append(float(found) - mean_loss("bce", forward(numpy_tree(params), batch.x, "tanh")[1][-1], batch.y))
     assert 0 < abs(off[0]) < 1e-3
     assert off[1] / off[0] == pytest.approx(4, rel=1e-2)  # the next term is smaller by sigma² times a curvature
