@@ -67,7 +67,9 @@ def es(pairs: int = 32, sigma: float = 0.02, shaping: str = "rank", centre: bool
         return shaped(unravel(total)), state, metrics  # centring is linear: once for the sum is once for each
 
     return Rule(
-        info=replace(ES, loss=loss, passes=f"{2 * pairs} (twice the pairs)"), grads=grads, objective=objective_of(loss)
+        info=replace(ES, loss=loss, passes=f"{2 * pairs + centre} (twice the pairs{', one to centre' * centre})"),
+        grads=grads,
+        objective=objective_of(loss),
     )
 
 

@@ -52,6 +52,13 @@ local = of("local_losses", f"{I}test_local_losses.py")
 bottleneck = of("hsic", f"{I}test_hsic.py")
 views = of("blockwise", f"{I}test_blockwise.py")
 contract = of("rule", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
+chain = of("rule", f"{I}test_backprop.py")
+
+
+def reference(file: str, line: str, instead: str):
+    """A mutant of what directions are compared with."""
+    return of(file, f"{I}test_objectives.py")("a reference for another loss", line, instead)
+
 
 MUTANTS = (
     backprop("one loss for all its twins", "mean_loss(loss, forward_pass", 'mean_loss("ce", forward_pass'),
@@ -67,6 +74,8 @@ MUTANTS = (
     feedback("signs with the wrong sign", "jnp.where(W < 0, -1, 1)", "jnp.where(W < 0, 1, -1)"),
     feedback("signs taken of the magnitudes", "lambda s, W: s * signs(W)", "lambda s, W: s * jnp.ones_like(W)"),
     feedback("magnitudes that are signed", "lambda s, R: s * abs(R)", "lambda s, R: s * R"),
+    feedback("feedback in the place of zeros has variance 1 / fan-out", "math.sqrt(B.size / B.shape[-1])", "math.sqrt(B.shape[-1])"),
+    feedback("magnitudes are squared", "lambda s, W: s * signs(W)", "lambda s, W: s**2 * signs(W)"),
     direct("the chain is not cut between blocks", "link=jax.lax.stop_gradient)\n    shortcut =", ")\n    shortcut ="),
     direct("the error in the place of its sign", "lambda e, target: jnp.sign(e)", "lambda e, target: e"),
     direct("the target with the wrong sign", "lambda e, target: -target", "lambda e, target: target"),
@@ -98,9 +107,11 @@ MUTANTS = (
     coding("the states climb", "s - rate * g, s, slope(s)", "s + rate * g, s, slope(s)"),
     coding("a state does not feel the error above", "found.append(e - pull(e_above)[0])", "found.append(e)"),
     coding("precision on every error", "(precision if i == len(above) else 1.0)", "(precision if i else 1.0)"),
+    coding("the second block hears half of what the first state moves by", "z + c @ gram", "z + 0.5 * c @ gram"),
     states("the states move without momentum", "steps, rate, momentum)\n        hs = (first.state(c), *rest)", "steps, rate)\n        hs = (first.state(c), *rest)"),
     states("weights learn without the precision that states moved with", "hs = (first.state(c), *rest)\n        value = energy(net, params, (batch.x, *hs), (*hs, target), precision, taps)", "hs = (first.state(c), *rest)\n        value = energy(net, params, (batch.x, *hs), (*hs, target), 1.0, taps)"),
     states("incremental weights learn one step late", "s - rate * g, states, slope(states)), states", "s - rate * g, states, slope(states)), jax.tree.map(lambda s, g: s - rate * g, states, slope(states))"),
+    states("incremental states climb", "s - rate * g, states, slope(states)), states", "s + rate * g, states, slope(states)), states"),
     states("the output pulls on errors at full precision", "pull(precision * (target - u))", "pull(target - u)"),
     exact("Z-IL's front moves against the error", "u + pull(targets[0] - above)", "u - pull(targets[0] - above)"),
     exact("one step of the errors too few", "len(us) if steps is None else steps", "len(us) - 2 if steps is None else steps"),
@@ -117,12 +128,14 @@ MUTANTS = (
     evolution("both trials on one side", "jnp.stack([at(sigma), at(-sigma)])", "jnp.stack([at(sigma), at(sigma)])"),
     evolution("not divided by the number of pairs", "(2 * pairs * sigma)", "(2 * sigma)"),
     evolution("one perturbation for all pairs", "offsets = jnp.arange(pairs) * (", "offsets = 0 * jnp.arange(pairs) * ("),
+    evolution("the pass that centres is not counted", "{2 * pairs + centre}", "{2 * pairs}"),
     nodes("one number for the whole batch", "per_sample(change / (sigma * len(batch.y)), noise)", "per_sample(0 * change + change.mean() / (sigma * len(batch.y)), noise)"),
     nodes("the same noise for every block", "keys = jax.random.split(key, len(leaves))", "keys = [key] * len(leaves)"),
     nodes("the slope of a two-sided step as of a one-sided", "slope = (plus - minus) / (2 * sigma)", "slope = (plus - minus) / sigma"),
     slopes("the slope along one draw credits another", "slope = slopes(v)", "slope = slopes(draw(jax.random.fold_in(k, 1), moved))"),
     slopes("summed over the batch, not averaged", "per_sample(d / len(batch.y), v[name])", "per_sample(d, v[name])"),
     slopes("blocks are not cut apart", "forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, batch.x, taps)"),
+    slopes("heads begin too large", "/ math.sqrt(units)", "/ math.sqrt(net.classes)"),
     targets("targets beyond the loss", "top = -step * pull(jnp.ones_like(values))[0]", "top = step * pull(jnp.ones_like(values))[0]"),
     targets("targets without the difference", "return inverse(below, weights, h + d) - inverse(below, weights, h)", "return inverse(below, weights, h + d)"),
     targets("derivatives flow into targets", "ds = jax.lax.stop_gradient(displacements(", "ds = list(displacements("),
@@ -135,10 +148,22 @@ MUTANTS = (
     local("similarity pulled with half its force", "4 * (pulled - V @ shared)", "4 * pulled - 2 * V @ shared"),
     local("the two losses change their weights", '"predsim": (1 - beta, beta)', '"predsim": (beta, 1 - beta)'),
     local("heads that do not learn", 'return pseudo, {**state, "heads": heads, "optimizer": memory}, metrics', 'return pseudo, {**state, "heads": state["heads"], "optimizer": memory}, metrics'),
+    local("feature maps are compared place by place", 'spread(h @ head["sim"].T)', '(h @ head["sim"].T).reshape(len(h), -1)'),
     bottleneck("blocks are not cut apart", "forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, batch.x, taps)"),
     bottleneck("the input is kept and the label forgotten", "between(K, x) - beta * between(K, y)", "beta * between(K, y) - between(K, x)"),
     bottleneck("wider layers have narrower kernels", "(2 * sigma**2 * flat.shape[1])", "(2 * sigma**2)"),
     views("blocks are not cut apart", "forward_pass(net, params, views, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, views, taps)"),
     views("one distortion for both views", "for k in jax.random.split(key)]", "for k in (key, key)]"),
+    views("nothing is zoomed", "1 + ZOOM * strength * u[0]", "1 + 0 * u[0]"),
+    views("height and width are zoomed alike", "ZOOM * strength * u[2]", "ZOOM * strength * u[0]"),
     views("the readout teaches the top block", "jax.lax.stop_gradient(forward_pass(net, params, batch.x)[-2])", "forward_pass(net, params, batch.x)[-2]"),
+    chain("every chain is cut", "link(h) if i else h)", "link(jax.lax.stop_gradient(h)) if i else h)"),
+    reference("rule", "return mean_loss(loss, plain_forward(", 'return mean_loss("ce", plain_forward('),
+    reference("backprop", "objective=objective_of(loss)", 'objective=objective_of("ce")'),
+    reference("feedback", "Rule(info=info, grads=grads, errors=errors, init=init, objective=objective_of(loss)", 'Rule(info=info, grads=grads, errors=errors, init=init, objective=objective_of("ce")'),
+    reference("direct_feedback", "init=init, objective=objective_of(loss)", 'init=init, objective=objective_of("ce")'),
+    reference("learned_feedback", "info=replace(WM, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of(loss)", 'info=replace(WM, loss=loss), grads=grads, errors=errors, init=init, objective=objective_of("ce")'),
+    reference("predictive_coding", 'init=needs_hidden("pc"), objective=objective_of("mse")', 'init=needs_hidden("pc"), objective=objective_of("ce")'),
+    reference("evolution", "objective=objective_of(loss)", 'objective=objective_of("ce")'),
+    reference("perturbation", "info=replace(WP, loss=loss), grads=grads, objective=objective_of(loss)", 'info=replace(WP, loss=loss), grads=grads, objective=objective_of("ce")'),
 )  # fmt: skip

@@ -47,6 +47,17 @@ OUTPUT = {"ce": softmax, "mse": lambda z: z, "bce": lambda z: 1 / (1 + np.exp(-z
 """What each loss compares with the one-hot target; the difference is the derivative of the loss at the logits."""
 
 
+def mean_loss(loss, z, y):
+    """The named loss of logits of moderate size, averaged over the batch."""
+    target = np.eye(z.shape[1])[np.asarray(y)]
+    each = {
+        "ce": lambda: np.log(np.exp(z).sum(1)) - (z * target).sum(1),
+        "mse": lambda: ((z - target) ** 2).sum(1) / 2,
+        "bce": lambda: (np.log1p(np.exp(z)) - z * target).sum(1),
+    }[loss]()
+    return each.mean()
+
+
 def directions(params, x, y, act, back=None, direct=None, loss="ce", signal=lambda e, target: e):
     """Error signals and directions of all blocks.
 

@@ -111,6 +111,31 @@ def test_views_are_distorted_within_their_limits():
     np.testing.assert_allclose(drawn(KEY, noise, 1e-9), noise, atol=1e-6)
 
 
+def test_views_are_zoomed_by_up_to_a_fifth_height_and_width_each_on_their_own(monkeypatch):
+    # A bright square of 12 pixels in the middle, of which nothing is erased and nothing leaves the image. Height over
+    # its new height is the zoom, uniform between .8 and 1.2; interpolation blurs its edges, which is worth up to 1 %.
+    monkeypatch.setattr(module, "ERASE", 0.0)
+    n, x = 1000, jnp.zeros((28, 28)).at[8:20, 8:20].set(1.0)
+    x = jnp.broadcast_to(x[:, :, None], (n, 28, 28, 1))
+    for strength, widest in ((1.0, 0.2), (0.5, 0.1)):
+        seen = np.asarray(view(KEY, x, strength))[..., 0]
+        sizes = seen[:, :, 14].sum(1), seen[:, 14].sum(1)  # row and column 14 lie within the square, however it moves
+        middles = [seen.sum(axis) @ np.arange(28) / seen.sum((1, 2)) for axis in (2, 1)]
+        for zoom in (12 / size for size in sizes):
+            assert abs(zoom - 1).max() < widest + 0.012
+            # Of a uniform variable: the standard error of the mean, and of a standard deviation, 1.4 % of it; five.
+            assert zoom.mean() == pytest.approx(1, abs=5 * widest / 3**0.5 / n**0.5 + 0.01)
+            assert zoom.std() == pytest.approx(widest / 3**0.5, rel=0.07)
+        different = np.corrcoef([*sizes, *middles])[~np.eye(4, dtype=bool)]
+        assert np.abs(different).max() < 5 / n**0.5
+        # Of the area, 1 / (s s') with E 1/s = ln(high / low) / (high - low) and E 1/s² = 1 / (high low).
+        area, low, high = seen.sum((1, 2)) / 144, 1 - widest, 1 + widest
+        mean = (np.log(high / low) / (high - low)) ** 2
+        sigma = np.sqrt((high * low) ** -2 - mean**2)
+        assert area.mean() == pytest.approx(mean, abs=5 * sigma / n**0.5 + 0.01)
+        assert area.std() == pytest.approx(sigma, rel=0.1)  # a standard error of 2 %, five
+
+
 def test_views_of_vectors_leave_entries_out():
     x = jnp.arange(1.0, 20001).reshape(20, 1, 1000, 1)
     seen = view(KEY, x, 1.5)

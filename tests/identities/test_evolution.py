@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from algorithms import RULES, Batch, RuleError
 from algorithms.evolution import TABLE, centred_ranks, centring, noise_table, trials
+from lab.blocks import PlainBlock
 from lab.networks import conv, mlp, vit
 
 es = RULES["es"]
@@ -217,6 +218,19 @@ def test_large_networks_share_a_table_but_never_a_number_at_the_same_parameter()
     assert np.abs(off_diagonal).max() < 5 / size**0.5
     # A p-value of fixed draws: 1e-3 says that nothing is grossly wrong with mean, width or tails.
     assert min(scipy.stats.kstest(w[:100_000], "norm").pvalue for w in windows) > 1e-3
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_forward_passes_are_as_many_as_the_card_says(centre, monkeypatch):
+    net, params, batch = small_mlp(4, 3)
+    seen, affine = [], PlainBlock.affine
+    monkeypatch.setattr(
+        PlainBlock, "affine", lambda block, p, h: seen.append((block.name, len(h))) or affine(block, p, h)
+    )
+    rule = es(pairs=3, centre=centre)
+    with jax.disable_jit():  # or what is mapped over pairs would run here once, for its shape
+        rule.grads(jax.random.key(0), net, params, {}, batch)
+    assert int(rule.info.passes.split()[0]) == seen.count(("dense2", len(batch.y)))
 
 
 def test_every_step_draws_afresh():

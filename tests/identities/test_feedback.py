@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from by_hand import assert_close, forward, numpy_tree, same_bits, small_mlp, softmax
+from by_hand import assert_close, directions, forward, numpy_tree, same_bits, small_mlp, softmax
 
 from algorithms import RULES, Batch, RuleError
+from algorithms.feedback import second_draw
 from algorithms.transport import feedback_weights
 from lab.networks import conv, convolve, mlp
 
@@ -47,6 +48,15 @@ def test_feedback_weights_never_change_and_scale_with_scale(name):
     after = RULES[name]().grads(jax.random.key(5), net, params, one, batch)[1]
     assert same_bits(after, one)
     assert RULES[name]().follow is None
+
+
+def test_the_last_layer_of_feedback_alignment_learns_by_its_exact_gradient_in_double_precision(x64):
+    net, params, batch = small_mlp(7, 4)
+    state = RULES["fa"]().init(KEY, net, params, batch)
+    exact = directions(numpy_tree(params), batch.x, batch.y, "tanh")[1]
+    found = direction("fa", net, params, state, batch)
+    assert_close(found["output"], exact["output"])
+    assert not np.allclose(found["dense2"]["kernel"], exact["dense2"]["kernel"])
 
 
 def test_feedback_is_as_large_as_the_papers_say():
@@ -150,6 +160,26 @@ def test_weights_that_begin_at_zero_do_not_close_the_way_back(name):
     rule = RULES[name]()
     state = rule.init(jax.random.key(1), net, params, batch)
     assert rule.grads(KEY, net, params, state, batch)[0]["dense1"]["kernel"].any()
+
+
+class AllFromZero(type(CONV)):
+    """A network all of whose weights begin at zero."""
+
+    def init(self, key):
+        return jax.tree.map(jnp.zeros_like, super().init(key))
+
+
+def test_in_the_place_of_zeros_feedback_has_variance_one_over_fan_in():
+    made = conv(16, 32, dense=(100,), kernel=3)((10, 10, 1), 40)
+    net = AllFromZero(made.blocks, made.input_shape, made.classes)
+    B = second_draw(KEY, net, made.init(KEY))
+    for name, fan_in in (("conv2", 3 * 3 * 16), ("dense1", 32), ("output", 100)):
+        W = np.asarray(B[name]["kernel"], np.float64)
+        # The standard errors of a standard deviation, 1 / sqrt(2 entries), and of a mean; five of them.
+        assert W.std() == pytest.approx(fan_in**-0.5, rel=5 / (2 * W.size) ** 0.5)
+        assert abs(W.mean()) < 5 * (fan_in * W.size) ** -0.5
+    pair = np.corrcoef(B["dense1"]["kernel"].ravel(), B["output"]["kernel"].ravel()[:3200])[0, 1]
+    assert abs(pair) < 5 / 3200**0.5
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), "wide", True])

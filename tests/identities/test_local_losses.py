@@ -234,6 +234,46 @@ def test_blocks_of_any_kind_learn_from_their_own_loss(arch):
     assert same_bits(direction({**above, first: params[first]})[first], found[first])
 
 
+def convolved(x, W):
+    """A convolution without padding, pooled by two, of tanh units."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, W["kernel"].shape[:2], axis=(1, 2))
+    h = np.tanh(np.einsum("nrcixy,xyio->nrco", windows, W["kernel"]) + W["bias"])
+    return (h[:, ::2, ::2] + h[:, 1::2, ::2] + h[:, ::2, 1::2] + h[:, 1::2, 1::2]) / 4
+
+
+def test_a_convolution_learns_from_the_similarity_of_its_channels_spread_over_places(x64):
+    # By central differences of a NumPy loss: their error is of the order of the step squared, 1e-10.
+    net = conv(4, dense=(5,), kernel=3, act="tanh")((8, 8, 1), 3)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(net.init, KEY)
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape)), shapes)
+    batch = Batch(jnp.asarray(rng.random((6, 8, 8, 1))), jnp.arange(6) % 3)
+    rule = local(beta=0.6)
+    state = started(rule, net, params, batch)
+    W, heads = (jax.tree.map(np.array, tree) for tree in (params, state["heads"]))  # copies, to be varied
+    x, y = np.asarray(batch.x), np.asarray(batch.y)
+
+    def own_loss(name, h):
+        features = h @ heads[name]["sim"].T
+        features = features.std((1, 2)) if h.ndim == 4 else features
+        unlike = ((numpy_similarity(features)[0] - numpy_similarity(np.eye(3)[y])[0]) ** 2).mean()
+        return 0.4 * crossed(heads[name]["pred"], h.reshape(6, -1), y)[0] + 0.6 * unlike
+
+    found, _, metrics = jax.jit(lambda params: rule.grads(KEY, net, params, state, batch))(params)
+    for part, leaf in W["conv1"].items():
+        slope = np.zeros_like(leaf)
+        for place in np.ndindex(leaf.shape):
+            middle, around = leaf[place], []
+            for leaf[place] in (middle + 1e-5, middle - 1e-5):
+                around.append(own_loss("conv1", convolved(x, W["conv1"])))
+            slope[place], leaf[place] = (around[0] - around[1]) / 2e-5, middle
+        assert_close(found["conv1"][part], slope, rtol=1e-6)
+    maps = convolved(x, W["conv1"])
+    dense = np.tanh(maps.reshape(6, -1) @ W["dense1"]["kernel"] + W["dense1"]["bias"])
+    # 1e-12 is added to variances over places of some .01.
+    assert float(metrics["local_loss"]) == pytest.approx(own_loss("conv1", maps) + own_loss("dense1", dense), rel=1e-9)
+
+
 def test_heads_are_as_wide_as_said_and_classifiers_begin_at_zero():
     net, params, batch = small_mlp(80, 80)
     heads = local(width=50).init(KEY, net, params, batch)["heads"]

@@ -445,6 +445,19 @@ def test_local_losses_need_a_hidden_block():
     assert fg().init(KEY, net, params, batch) == {}
 
 
+def test_heads_of_local_losses_begin_at_variance_one_over_units():
+    net, params, batch = small_mlp(300, 200, classes=20)
+    heads = local_fg().init(KEY, net, params, batch)["heads"]
+    for name, units in (("dense1", 300), ("dense2", 200)):
+        W = np.asarray(heads[name]["kernel"], np.float64)
+        # Six and four thousand entries: standard errors of .9 % and 1.1 %; five of them.
+        assert W.shape == (units, 20)
+        assert W.std() == pytest.approx(units**-0.5, rel=5 / (2 * W.size) ** 0.5)
+        assert not heads[name]["bias"].any()
+    pair = np.corrcoef(heads["dense1"]["kernel"].ravel()[:4000], heads["dense2"]["kernel"].ravel())[0, 1]
+    assert abs(pair) < 5 / 4000**0.5
+
+
 def test_only_a_rule_with_heads_says_that_it_learns_beside_the_network():
     assert local_fg().info.plastic
     assert not fg().info.plastic

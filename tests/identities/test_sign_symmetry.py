@@ -82,6 +82,15 @@ def test_with_the_weights_own_magnitudes_it_is_backpropagation(name):
     assert same_bits(found, RULES["bp"]().grads(KEY, net, params, {}, batch)[0])
 
 
+@pytest.mark.parametrize("name", ["usf", "frsf"])
+def test_with_the_weights_own_magnitudes_it_is_backpropagation_in_double_precision(name, x64):
+    net, params, batch = small_mlp(7, 4)
+    own = {block: {"kernel": abs(params[block]["kernel"])} for block in ("dense2", "output")}
+    delta, local = directions(numpy_tree(params), batch.x, batch.y, "tanh")
+    assert_close(RULES[name]().grads(KEY, net, params, own, batch)[0], local)
+    assert_close(RULES[name]().errors(KEY, net, params, own, batch), delta)
+
+
 def test_magnitudes_are_those_of_initial_weights():
     # Variance 2 / fan-in for relu; five standard errors of a standard deviation.
     net = mlp(200, 300)((1, 5, 1), 10)
