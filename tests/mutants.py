@@ -23,9 +23,9 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...]
 
 
-def of(file: str, *tests: str):
+def of(file: str, *tests: str, room: str = "algorithms"):
     """Mutants of one file, which the same tests have to notice."""
-    return lambda defect, line, instead: Mutant(f"algorithms/{file}.py", defect, line, instead, tests)
+    return lambda defect, line, instead: Mutant(f"{room}/{file}.py", defect, line, instead, tests)
 
 
 backprop = of("backprop", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
@@ -52,6 +52,7 @@ local = of("local_losses", f"{I}test_local_losses.py")
 bottleneck = of("hsic", f"{I}test_hsic.py")
 views = of("blockwise", f"{I}test_blockwise.py")
 contract = of("rule", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
+training = of("training", "tests/training/test_stretches.py", room="lab")
 
 MUTANTS = (
     backprop("one loss for all its twins", "mean_loss(loss, forward_pass", 'mean_loss("ce", forward_pass'),
@@ -62,6 +63,7 @@ MUTANTS = (
     transport("the first block gets feedback weights too", "if block is not first or not block.plain", "if block.plain"),
     contract("taps count twice", "z = z + taps[block.name]", "z = z + 2 * taps[block.name]"),
     contract("squared error without its half", "return 0.5 * jnp.sum((scores", "return 1.0 * jnp.sum((scores"),
+    training("the optimiser moves feedback weights too", "rule_state=rule_state,", "rule_state=optax.apply_updates(rule_state, self.optimizer.update(rule_state, self.optimizer.init(rule_state), rule_state)[0]),"),
     feedback("feedback weights redrawn", "lambda key, params, B: B))", "lambda key, params, B: jax.tree.map(lambda b: b * jax.random.normal(key, b.shape), B)))"),
     feedback("feedback weights without their scale", "lambda B: scale * B, second_draw", "lambda B: B, second_draw"),
     feedback("signs with the wrong sign", "jnp.where(W < 0, -1, 1)", "jnp.where(W < 0, 1, -1)"),

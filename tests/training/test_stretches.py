@@ -172,6 +172,13 @@ def test_frozen_blocks_keep_every_bit(optimizer):
     assert not same_bits(after.params["output"], before.params["output"])
 
 
+@pytest.mark.parametrize("name", ["fa", "frsf", "dfa"])
+def test_the_optimiser_moves_no_fixed_feedback_weights(name):
+    made = trainer(RULES[name](), 2, optax.adamw(0.01, weight_decay=0.5))
+    before = made.start.__wrapped__(made.seeds((0, 1)), examples())
+    assert same_bits(advance(made, (0, 1)).rule_state, before.rule_state)
+
+
 def test_weights_come_from_the_init_stream_of_the_seed_alone():
     made = trainer(RULES["bp"](), 2)
     learner = made.start.__wrapped__(made.seeds((3, 4)), examples())
