@@ -1,9 +1,9 @@
 """Does the suite notice a defect? `python -m tests.mutate [NAME ...]` plants one-line bugs and runs the tests.
 
 Each mutant changes one line of a rule, of the transport mechanism or of the training loop in a copy of the sources, and
-runs the tests that should notice. It is killed if one of them fails; these tests are run without any defect first, since one that fails
-anyway notices nothing. A mutant that survives is a hole in the suite. Exit code 1 if any does, 2 if a row does not
-fit the sources any more or a test fails without a defect.
+runs the tests that should notice. It is killed if one of them fails; these tests are run without any defect first,
+since one that fails anyway notices nothing. A mutant that survives is a hole in the suite. Exit code 1 if any does, 2
+if a row does not fit the sources any more or a test fails without a defect.
 
     python -m tests.mutate              all mutants; each takes up to a minute of a core, as does each set of tests
     python -m tests.mutate feedback     those of files whose name contains "feedback"
