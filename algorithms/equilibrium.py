@@ -171,7 +171,9 @@ def contrast(net: Net, params: Params, batch: Batch, free: Free, nudged: Nudges,
     return pseudo, signals, unsettled
 
 
-def contrastive(info: RuleInfo, nudged: Nudges, feedback: float, free_steps: int, nudged_steps: int, holomorphic: bool):
+def two_phase_rule(
+    info: RuleInfo, nudged: Nudges, feedback: float, free_steps: int, nudged_steps: int, holomorphic: bool
+):
     """The rule that contrasts the given second phases; all rules of this family are one of these."""
 
     def init(key, net, params, example):
@@ -281,7 +283,7 @@ def ep(
     whole("ep", "nudged_steps", nudged_steps)
     nudged = nudges(variant, beta, points)
     info = replace(EP, passes=settling_passes(free_steps, nudged_steps, nudged))
-    return contrastive(info, nudged, feedback, free_steps, nudged_steps, variant == "holomorphic")
+    return two_phase_rule(info, nudged, feedback, free_steps, nudged_steps, variant == "holomorphic")
 
 
 EP = RuleInfo(

@@ -78,7 +78,7 @@ def ff(
     Metrics: `silent`, the fraction of hidden units that are zero for all images of the step.
     References: Hinton (2022), arXiv:2212.13345; SymBa: Lee & Song (2023), arXiv:2303.08418.
     """
-    return contrastive(FF, jax.lax.stop_gradient, objective, threshold, alpha, negatives, evaluation)
+    return goodness_rule(FF, jax.lax.stop_gradient, objective, threshold, alpha, negatives, evaluation)
 
 
 def ffbp(
@@ -97,10 +97,10 @@ def ffbp(
         objective, threshold: as for `ff`.
         alpha, negatives, evaluation: as for `ff`.
     """
-    return contrastive(FFBP, identity, objective, threshold, alpha, negatives, evaluation)
+    return goodness_rule(FFBP, identity, objective, threshold, alpha, negatives, evaluation)
 
 
-def contrastive(
+def goodness_rule(
     info: RuleInfo,
     between: Callable[[Array], Array],
     objective: str,
