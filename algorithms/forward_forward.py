@@ -41,6 +41,7 @@ from algorithms.rule import (
     directions,
     forward_pass,
     identity,
+    stateless,
     zero_taps,
 )
 from algorithms.settings import choice, number, require_dense
@@ -126,15 +127,13 @@ def goodness_rule(
     choice(name, "negatives", negatives, ("hard", "uniform"))
     choice(name, "evaluation", evaluation, ("goodness", "upper", "readout"))
 
-    def init(key, net: Net, params, example: Batch):
-        del key, params, example
+    def check(net: Net):
         require_room_for_labels(name, net)
         if evaluation == "upper" and len(net.blocks) < 3:
             raise RuleError(
                 f"{name}(evaluation=upper) reads all hidden layers but the first, and there is only one; "
                 "use --arch 'mlp(256,128)' or evaluation=goodness"
             )
-        return {}
 
     def hidden(net: Net, params, x, label, taps=None, between=identity):
         """`h_1 .. h_L` for inputs that carry `label`."""
@@ -188,7 +187,7 @@ def goodness_rule(
         top = net.blocks[-1].name
         return {**signals, top: signals[top][: len(batch.y)]}
 
-    return Rule(info=info, grads=grads, errors=errors, init=init, forward=forward, objective=readout_loss)
+    return Rule(info=info, grads=grads, errors=errors, init=stateless(check), forward=forward, objective=readout_loss)
 
 
 def overlay(x: Float[Array, "batch ..."], label: Float[Array, "batch classes"]) -> Float[Array, "batch ..."]:

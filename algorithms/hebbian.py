@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from algorithms.forward_forward import normalise
-from algorithms.rule import Activations, Block, Net, Params, Rule, RuleInfo, mean_loss
+from algorithms.rule import Activations, Block, Net, Params, Rule, RuleInfo, mean_loss, stateless
 from algorithms.settings import number, require_dense
 
 
@@ -45,11 +45,6 @@ def hebbian(
     check: Callable[[Net], None],
 ) -> Rule:
     """A rule whose hidden layers learn by `learn(params, layer)` from a pass through `respond`; its readout by "ce"."""
-
-    def init(key, net, params, example):
-        del key, params, example
-        check(net)
-        return {}
 
     def layers(net: Net, params: Params, x: Array) -> list[Layer]:
         passed, h = [], x
@@ -79,7 +74,7 @@ def hebbian(
     def objective(net, params, state, batch):
         return mean_loss("ce", forward(net, params, state, batch.x).scores, batch.y)
 
-    return Rule(info=info, grads=grads, init=init, forward=forward, objective=objective)
+    return Rule(info=info, grads=grads, init=stateless(check), forward=forward, objective=objective)
 
 
 def softhebb(temperature: float = 2.0, power: float = 0.5) -> Rule:

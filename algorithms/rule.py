@@ -205,6 +205,16 @@ def no_state(key: PRNGKeyArray, net: Net, params: Params, example: Batch) -> Rul
     return {}
 
 
+def stateless(check: Callable[[Net], None]) -> Callable[[PRNGKeyArray, Net, Params, Batch], RuleState]:
+    """`init` of a rule that remembers nothing; `check` refuses networks that it is not defined for."""
+
+    def init(key, net, params, example):
+        check(net)
+        return no_state(key, net, params, example)
+
+    return init
+
+
 def all_blocks(net: Net) -> tuple[str, ...]:
     """Names of all blocks, first to last."""
     return tuple(block.name for block in net.blocks)
