@@ -13,7 +13,7 @@ class Mutant(NamedTuple):
     Attributes:
         file: where; defect: what it is, in words.
         line: text that stands there exactly once; instead: what is put in its place.
-        tests: the test files that have to notice.
+        tests: the test files that have to notice, or single tests of theirs (`file.py::test_name`).
     """
 
     file: str
@@ -52,7 +52,9 @@ local = of("local_losses", f"{I}test_local_losses.py")
 bottleneck = of("hsic", f"{I}test_hsic.py")
 views = of("blockwise", f"{I}test_blockwise.py")
 contract = of("rule", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
-training = of("training", "tests/training/test_stretches.py", room="lab")
+training = of(
+    "training", "tests/training/test_stretches.py::test_the_optimiser_moves_no_fixed_feedback_weights", room="lab"
+)
 
 MUTANTS = (
     backprop("one loss for all its twins", "mean_loss(loss, forward_pass", 'mean_loss("ce", forward_pass'),

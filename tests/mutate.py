@@ -66,7 +66,8 @@ def main(words: list[str]) -> int:
 def misfit(mutant: Mutant) -> str:
     """Why a defect cannot be planted or looked for; "" if it can."""
     row = f"{mutant.file}, '{mutant.defect}'"
-    missing = [file for file in (mutant.file, *mutant.tests) if not (ROOT / file).is_file()]
+    files = [mutant.file, *(test.partition("::")[0] for test in mutant.tests)]
+    missing = [file for file in files if not (ROOT / file).is_file()]
     if missing or not mutant.tests:
         return f"{row}: there is no {missing[0] if missing else 'test named'}"
     times = (ROOT / mutant.file).read_text().count(mutant.line)
