@@ -88,7 +88,7 @@ def barlow(z: Float[Array, "batch units"], twin: Float[Array, "batch units"]) ->
     return jnp.sum((1 - same) ** 2) + REDUNDANCY * (jnp.sum(C**2) - jnp.sum(same**2))
 
 
-def contrastive(z: Float[Array, "batch units"], twin: Float[Array, "batch units"]) -> Float[Array, ""]:
+def info_nce(z: Float[Array, "batch units"], twin: Float[Array, "batch units"]) -> Float[Array, ""]:
     """Mean over all 2n views of the cross-entropy of finding its twin among the other 2n - 1, by cosine / τ."""
     both = jnp.concatenate([z, twin])
     unit = both * jax.lax.rsqrt(jnp.sum(both**2, axis=1, keepdims=True) + EPSILON**2)
@@ -121,7 +121,7 @@ def blockwise(objective: str = "barlow", strength: float = 1.0, width: int = 128
     Reference: Siddiqui, Krueger, LeCun & Deny (2024), Blockwise self-supervised learning at scale, arXiv:2302.01647;
         the losses: Zbontar et al. (2021), arXiv:2103.03230, and Chen et al. (2020), arXiv:2002.05709.
     """
-    loss = {"barlow": barlow, "contrastive": contrastive}[choice("blockwise", "objective", objective, OBJECTIVES)]
+    loss = {"barlow": barlow, "contrastive": info_nce}[choice("blockwise", "objective", objective, OBJECTIVES)]
     strength = number("blockwise", "strength", strength, high=4.0)
     whole("blockwise", "width", width)
     optimizer = optax.adam(number("blockwise", "rate", rate))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from algorithms.forward_forward import normalise
-from algorithms.rule import Activations, Batch, Net, Rule, RuleInfo, cross_entropy, directions, forward_pass
+from algorithms.rule import Activations, Batch, Net, Rule, RuleInfo, cross_entropy, directions, forward_pass, stateless
 from algorithms.settings import choice, require_hidden, require_no_batch_norm
 
 
@@ -44,13 +44,11 @@ def cwc(evaluation: str = "goodness") -> Rule:
     """
     choice("cwc", "evaluation", evaluation, ("goodness", "last", "readout"))
 
-    def init(key, net: Net, params, example: Batch):
-        del key, params, example
+    def check(net: Net):
         require_hidden("cwc", net)
         require_no_batch_norm(
             "cwc", net, "blocks are given normalised activity, and running averages are kept of a chain without that"
         )
-        return {}
 
     def surrogate(key, net: Net, params, state, batch: Batch, taps):
         del key, state
@@ -72,7 +70,7 @@ def cwc(evaluation: str = "goodness") -> Rule:
         return cross_entropy(forward_pass(net, params, batch.x, link=normalise)[-1], batch.y).mean()
 
     grads, errors = directions(surrogate)
-    return Rule(info=CWC, grads=grads, errors=errors, init=init, forward=forward, objective=objective)
+    return Rule(info=CWC, grads=grads, errors=errors, init=stateless(check), forward=forward, objective=objective)
 
 
 def groups_of(members: int, groups: int) -> Int[Array, " members"]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from algorithms.equilibrium import Nudges, contrastive, settling_passes
+from algorithms.equilibrium import Nudges, settling_passes, two_phase_rule
 from algorithms.rule import Rule, RuleInfo
 from algorithms.settings import number, whole
 
@@ -49,7 +49,7 @@ def chl(gamma: float = 0.1, free_steps: int = 8, clamped_steps: int = 8) -> Rule
     whole("chl", "free_steps", free_steps)
     whole("chl", "clamped_steps", clamped_steps)
     info = replace(CHL, passes=settling_passes(free_steps, clamped_steps, CLAMPED))
-    return contrastive(info, CLAMPED, gamma, free_steps, clamped_steps, holomorphic=False)
+    return two_phase_rule(info, CLAMPED, gamma, free_steps, clamped_steps, holomorphic=False)
 
 
 CHL = RuleInfo(

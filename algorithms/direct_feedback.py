@@ -38,6 +38,7 @@ from algorithms.rule import (
     RuleInfo,
     directions,
     forward_pass,
+    hidden_shapes,
     mean_loss,
     objective_of,
 )
@@ -50,12 +51,11 @@ Signal = Callable[[Float[Array, "batch classes"], Float[Array, "batch classes"]]
 
 def random_directly(key: PRNGKeyArray, net: Net, params: Params, example: Batch, scale: float) -> Params:
     """`B_l` of shape (units, classes) for every hidden block, N(0, scale² / classes)."""
-    shapes = jax.eval_shape(lambda p, x: forward_pass(net, p, x), params, example.x)
     return {
-        block.name: scale
+        name: scale
         / math.sqrt(net.classes)
         * jax.random.normal(jax.random.fold_in(key, i), (math.prod(shape.shape[1:]), net.classes), shape.dtype)
-        for i, (block, shape) in enumerate(zip(net.blocks[:-1], shapes[:-1], strict=True))
+        for i, (name, shape) in enumerate(hidden_shapes(net, params, example).items())
     }
 
 

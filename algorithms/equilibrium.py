@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from algorithms.rule import Activations, Batch, Net, Params, Rule, RuleError, RuleInfo, mean_loss
+from algorithms.rule import Activations, Batch, Net, Params, Rule, RuleError, RuleInfo, mean_loss, stateless
 from algorithms.settings import choice, number, require_dense, whole
 
 States = tuple[Array, ...]
@@ -171,13 +171,13 @@ def contrast(net: Net, params: Params, batch: Batch, free: Free, nudged: Nudges,
     return pseudo, signals, unsettled
 
 
-def contrastive(info: RuleInfo, nudged: Nudges, feedback: float, free_steps: int, nudged_steps: int, holomorphic: bool):
+def two_phase_rule(
+    info: RuleInfo, nudged: Nudges, feedback: float, free_steps: int, nudged_steps: int, holomorphic: bool
+):
     """The rule that contrasts the given second phases; all rules of this family are one of these."""
 
-    def init(key, net, params, example):
-        del key, params, example
+    def check(net):
         require_settling(info.name, net, holomorphic)
-        return {}
 
     def learn(net: Net, params: Params, batch: Batch):
         free = settle_freely(net, params, batch.x, feedback, free_steps)
@@ -201,7 +201,7 @@ def contrastive(info: RuleInfo, nudged: Nudges, feedback: float, free_steps: int
     def objective(net, params, state, batch):
         return mean_loss("mse", forward(net, params, state, batch.x).scores, batch.y)
 
-    return Rule(info=info, grads=grads, errors=errors, init=init, forward=forward, objective=objective)
+    return Rule(info=info, grads=grads, errors=errors, init=stateless(check), forward=forward, objective=objective)
 
 
 def settling_passes(free_steps: int, nudged_steps: int, nudged: Nudges) -> str:
@@ -281,7 +281,7 @@ def ep(
     whole("ep", "nudged_steps", nudged_steps)
     nudged = nudges(variant, beta, points)
     info = replace(EP, passes=settling_passes(free_steps, nudged_steps, nudged))
-    return contrastive(info, nudged, feedback, free_steps, nudged_steps, variant == "holomorphic")
+    return two_phase_rule(info, nudged, feedback, free_steps, nudged_steps, variant == "holomorphic")
 
 
 EP = RuleInfo(

@@ -41,6 +41,7 @@ from algorithms.rule import (
     directions,
     forward_pass,
     identity,
+    stateless,
     zero_taps,
 )
 from algorithms.settings import choice, number, require_dense
@@ -78,7 +79,7 @@ def ff(
     Metrics: `silent`, the fraction of hidden units that are zero for all images of the step.
     References: Hinton (2022), arXiv:2212.13345; SymBa: Lee & Song (2023), arXiv:2303.08418.
     """
-    return contrastive(FF, jax.lax.stop_gradient, objective, threshold, alpha, negatives, evaluation)
+    return goodness_rule(FF, jax.lax.stop_gradient, objective, threshold, alpha, negatives, evaluation)
 
 
 def ffbp(
@@ -97,10 +98,10 @@ def ffbp(
         objective, threshold: as for `ff`.
         alpha, negatives, evaluation: as for `ff`.
     """
-    return contrastive(FFBP, identity, objective, threshold, alpha, negatives, evaluation)
+    return goodness_rule(FFBP, identity, objective, threshold, alpha, negatives, evaluation)
 
 
-def contrastive(
+def goodness_rule(
     info: RuleInfo,
     between: Callable[[Array], Array],
     objective: str,
@@ -126,15 +127,13 @@ def contrastive(
     choice(name, "negatives", negatives, ("hard", "uniform"))
     choice(name, "evaluation", evaluation, ("goodness", "upper", "readout"))
 
-    def init(key, net: Net, params, example: Batch):
-        del key, params, example
+    def check(net: Net):
         require_room_for_labels(name, net)
         if evaluation == "upper" and len(net.blocks) < 3:
             raise RuleError(
                 f"{name}(evaluation=upper) reads all hidden layers but the first, and there is only one; "
                 "use --arch 'mlp(256,128)' or evaluation=goodness"
             )
-        return {}
 
     def hidden(net: Net, params, x, label, taps=None, between=identity):
         """`h_1 .. h_L` for inputs that carry `label`."""
@@ -188,7 +187,7 @@ def contrastive(
         top = net.blocks[-1].name
         return {**signals, top: signals[top][: len(batch.y)]}
 
-    return Rule(info=info, grads=grads, errors=errors, init=init, forward=forward, objective=readout_loss)
+    return Rule(info=info, grads=grads, errors=errors, init=stateless(check), forward=forward, objective=readout_loss)
 
 
 def overlay(x: Float[Array, "batch ..."], label: Float[Array, "batch classes"]) -> Float[Array, "batch ..."]:

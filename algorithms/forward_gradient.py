@@ -6,12 +6,24 @@ import math
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from algorithms.local_losses import class_scores, classifier, heads_moved
 from algorithms.perturbation import ONE_BY_ONE, draw, local_directions, mean_of_draws, per_sample
-from algorithms.rule import LOSSES, Batch, Net, Params, Rule, RuleError, RuleInfo, forward_pass, objective_of, zero_taps
+from algorithms.rule import (
+    LOSSES,
+    Batch,
+    Net,
+    Params,
+    Rule,
+    RuleError,
+    RuleInfo,
+    forward_pass,
+    hidden_shapes,
+    objective_of,
+    zero_taps,
+)
 from algorithms.settings import choice, require_hidden, require_no_batch_norm, whole
 
 HEAD_RATE = 1e-3
@@ -55,12 +67,11 @@ def fg(by: str = "activities", local: bool = False, samples: int = 8, loss: str 
         if not local:
             return {}
         require_hidden("fg(local=True)", net)
-        *hidden, _ = jax.eval_shape(lambda p, x: forward_pass(net, p, x), params, example.x)
         heads = {}
-        for i, (block, h) in enumerate(zip(net.blocks[:-1], hidden, strict=True)):
-            units = math.prod(h.shape[1:])
-            kernel = jax.random.normal(jax.random.fold_in(key, i), (units, net.classes), h.dtype) / math.sqrt(units)
-            heads[block.name] = {"kernel": kernel, "bias": jnp.zeros(net.classes, h.dtype)}
+        for i, (name, shape) in enumerate(hidden_shapes(net, params, example).items()):
+            head, units = classifier(shape, net.classes), math.prod(shape.shape[1:])
+            drawn = jax.random.normal(jax.random.fold_in(key, i), (units, net.classes), shape.dtype)
+            heads[name] = head | {"kernel": drawn.T / math.sqrt(units)}
         return {"heads": heads, "optimizer": optimizer.init(heads)}
 
     def losses(net: Net, params: Params, state, batch: Batch, taps=None) -> dict[str, Float[Array, " batch"]]:
@@ -70,7 +81,7 @@ def fg(by: str = "activities", local: bool = False, samples: int = 8, loss: str 
             return {block.name: value for block in net.blocks}
         *hidden, scores = forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)
         own = {
-            block.name: LOSSES[loss](head_scores(state["heads"][block.name], h), batch.y)
+            block.name: LOSSES[loss](class_scores(state["heads"][block.name], h), batch.y)
             for block, h in zip(net.blocks[:-1], hidden, strict=True)
         }
         return own | {net.blocks[-1].name: LOSSES[loss](scores, batch.y)}
@@ -108,10 +119,8 @@ def fg(by: str = "activities", local: bool = False, samples: int = 8, loss: str 
             own = losses(net, params, {"heads": heads}, batch)
             return sum(own[name].mean() for name in hidden)
 
-        updates, memory = optimizer.update(jax.grad(head_loss)(state["heads"]), state["optimizer"])
-        heads = optax.apply_updates(state["heads"], updates)
         metrics["local_loss"] = sum(values[name].mean() for name in hidden)
-        return direction, {"heads": heads, "optimizer": memory}, metrics
+        return direction, heads_moved(optimizer, state, jax.grad(head_loss)(state["heads"])), metrics
 
     def errors(key, net: Net, params: Params, state, batch: Batch):
         return estimates(key, net, params, state, batch)[0]
@@ -128,11 +137,6 @@ def fg(by: str = "activities", local: bool = False, samples: int = 8, loss: str 
         objective=objective_of(loss),
         errors=errors if by == "activities" else None,
     )
-
-
-def head_scores(head: dict[str, Array], h: Float[Array, "batch ..."]) -> Float[Array, "batch classes"]:
-    """Class scores that a block's own linear head reads from its output."""
-    return h.reshape(len(h), -1) @ head["kernel"] + head["bias"]
 
 
 FG = RuleInfo(

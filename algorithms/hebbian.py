@@ -25,10 +25,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from algorithms.rule import Activations, Block, Net, Params, Rule, RuleInfo, mean_loss
+from algorithms.forward_forward import normalise
+from algorithms.rule import Activations, Block, Net, Params, Rule, RuleInfo, mean_loss, stateless
 from algorithms.settings import number, require_dense
-
-EPSILON = 1e-8  # keeps the length normalisation of a silent layer finite
 
 
 class Layer(NamedTuple):
@@ -46,11 +45,6 @@ def hebbian(
     check: Callable[[Net], None],
 ) -> Rule:
     """A rule whose hidden layers learn by `learn(params, layer)` from a pass through `respond`; its readout by "ce"."""
-
-    def init(key, net, params, example):
-        del key, params, example
-        check(net)
-        return {}
 
     def layers(net: Net, params: Params, x: Array) -> list[Layer]:
         passed, h = [], x
@@ -80,12 +74,7 @@ def hebbian(
     def objective(net, params, state, batch):
         return mean_loss("ce", forward(net, params, state, batch.x).scores, batch.y)
 
-    return Rule(info=info, grads=grads, init=init, forward=forward, objective=objective)
-
-
-def normalise(x: Float[Array, "batch units"]) -> Float[Array, "batch units"]:
-    """Divide each sample by its root mean square, so that `u = W x` is of order 1 for weight vectors of length 1."""
-    return x / (jnp.sqrt(jnp.mean(x**2, axis=1, keepdims=True)) + EPSILON)
+    return Rule(info=info, grads=grads, init=stateless(check), forward=forward, objective=objective)
 
 
 def softhebb(temperature: float = 2.0, power: float = 0.5) -> Rule:

@@ -22,11 +22,13 @@ Adam scales up to full steps.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from algorithms.rule import Batch, Net, Rule, RuleInfo, directions, forward_pass, mean_loss
+from algorithms.rule import Batch, Net, Rule, RuleInfo, directions, forward_pass, mean_loss, stateless
 from algorithms.settings import choice, number, require_hidden
 
 EPSILON = 1e-6
@@ -79,11 +81,6 @@ def hsic(beta: float = 100.0, sigma: float = 1.0, measure: str = "nhsic") -> Rul
     sigma = number("hsic", "sigma", sigma)
     between = MEASURES[choice("hsic", "measure", measure, MEASURES)]
 
-    def init(key, net: Net, params, example: Batch):
-        del key, params, example
-        require_hidden("hsic", net)
-        return {}
-
     def surrogate(key, net: Net, params, state, batch: Batch, taps):
         del key, state
         *hidden, scores = forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)
@@ -95,7 +92,7 @@ def hsic(beta: float = 100.0, sigma: float = 1.0, measure: str = "nhsic") -> Rul
         return total + readout, {"loss": readout, "local_loss": total}
 
     grads, errors = directions(surrogate)
-    return Rule(info=HSIC, grads=grads, errors=errors, init=init)
+    return Rule(info=HSIC, grads=grads, errors=errors, init=stateless(partial(require_hidden, "hsic")))
 
 
 HSIC = RuleInfo(

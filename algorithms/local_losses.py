@@ -41,6 +41,7 @@ from algorithms.rule import (
     cross_entropy,
     directions,
     forward_pass,
+    hidden_shapes,
     mean_loss,
 )
 from algorithms.settings import choice, number, whole
@@ -67,17 +68,15 @@ def learning_heads(surrogate: Surrogate, optimizer: optax.GradientTransformation
             return surrogate(key, net, params, {**state, "heads": heads}, batch, None)
 
         (pseudo, slope), metrics = jax.grad(value, argnums=(0, 1), has_aux=True)(params, state["heads"])
-        updates, memory = optimizer.update(slope, state["optimizer"], state["heads"])
-        heads = optax.apply_updates(state["heads"], updates)
-        return pseudo, {**state, "heads": heads, "optimizer": memory}, metrics
+        return pseudo, heads_moved(optimizer, state, slope), metrics
 
     return grads, directions(surrogate)[1]
 
 
-def hidden_shapes(net: Net, params: Params, example: Batch) -> dict[str, jax.ShapeDtypeStruct]:
-    """What every hidden block gives for the example, found without computing anything."""
-    *shapes, _ = jax.eval_shape(lambda params, x: forward_pass(net, params, x), params, example.x)
-    return {block.name: shape for block, shape in zip(net.blocks, shapes, strict=False)}
+def heads_moved(optimizer: optax.GradientTransformation, state: RuleState, slope: Heads) -> RuleState:
+    """The state after the heads' own optimiser has made a step against `slope`."""
+    updates, memory = optimizer.update(slope, state["optimizer"], state["heads"])
+    return {**state, "heads": optax.apply_updates(state["heads"], updates), "optimizer": memory}
 
 
 def classifier(shape: jax.ShapeDtypeStruct, classes: int) -> Params:
@@ -88,9 +87,14 @@ def classifier(shape: jax.ShapeDtypeStruct, classes: int) -> Params:
     return {"kernel": jnp.zeros((classes, units), shape.dtype), "bias": jnp.zeros(classes, shape.dtype)}
 
 
+def class_scores(head: Params, h: Float[Array, "batch ..."]) -> Float[Array, "batch classes"]:
+    """What a linear classifier reads from a block's output."""
+    return h.reshape(len(h), -1) @ head["kernel"].T + head["bias"]
+
+
 def classify(head: Params, h: Float[Array, "batch ..."], y: Int[Array, " batch"]) -> Float[Array, ""]:
     """Mean cross-entropy of a linear classifier of h."""
-    return cross_entropy(h.reshape(len(h), -1) @ head["kernel"].T + head["bias"], y).mean()
+    return cross_entropy(class_scores(head, h), y).mean()
 
 
 def unit_rows(h: Float[Array, "batch features"]) -> Float[Array, "batch features"]:

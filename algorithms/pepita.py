@@ -42,7 +42,7 @@ from algorithms.rule import (
     RuleError,
     RuleInfo,
     cross_entropy,
-    forward_pass,
+    hidden_shapes,
     zero_taps,
 )
 from algorithms.settings import choice, number, require_plain
@@ -71,7 +71,7 @@ def pepita(scale: float = 0.005, outer: str = "modulated", dropout: float = 0.0)
     keep = 1 - number("pepita", "dropout", dropout, high=0.99, closed=True)
 
     def init(key, net: Net, params, example: Batch):
-        require_comparable(net, params, example.x)
+        require_comparable(net, params, example)
         inputs = math.prod(net.input_shape)
         limit = scale * math.sqrt(6 / inputs)
         return {"F": jax.random.uniform(key, (inputs, net.classes), example.x.dtype, -limit, limit)}
@@ -79,8 +79,8 @@ def pepita(scale: float = 0.005, outer: str = "modulated", dropout: float = 0.0)
     def both_passes(key, net: Net, params, state, batch: Batch):
         masks = [1.0] * len(net.blocks)
         if keep < 1:
-            hs = jax.eval_shape(lambda: forward_pass(net, params, batch.x))
-            masks[:-1] = [silence(jax.random.fold_in(key, i), keep, h) for i, h in enumerate(hs[:-1])]
+            shapes = hidden_shapes(net, params, batch).values()
+            masks[:-1] = [silence(jax.random.fold_in(key, i), keep, h) for i, h in enumerate(shapes)]
         hs = masked_pass(net, params, batch.x, masks)
         e = error(hs[-1], batch)
         modulated = batch.x + (e @ state["F"].T).reshape(batch.x.shape)
@@ -149,12 +149,11 @@ def products(net: Net, params: Params, above: Sequence[Array], below: Sequence[A
     return {block.name: product(block, delta, h) for block, delta, h in zip(net.blocks, above, below[:-1], strict=True)}
 
 
-def require_comparable(net: Net, params: Params, x: Array) -> None:
+def require_comparable(net: Net, params: Params, example: Batch) -> None:
     """Refuse networks in which an activity does not belong to one unit's z: composite blocks, and pooling."""
     require_plain("pepita", net, "each unit compares its own activity between two passes")
-    zs = zero_taps(net, params, x)
-    hs = jax.eval_shape(lambda params, x: forward_pass(net, params, x), params, x)
-    pooled = [block for block, h in zip(net.blocks, hs, strict=True) if h.shape != zs[block.name].shape]
+    zs, hs = zero_taps(net, params, example.x), hidden_shapes(net, params, example)
+    pooled = [block for block in net.blocks[:-1] if hs[block.name].shape != zs[block.name].shape]
     if pooled:
         raise RuleError(
             f"pepita is not defined for block '{pooled[0].name}' ({pooled[0].kind}): it compares the activity of "

@@ -27,7 +27,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from algorithms.evolution import trials
-from algorithms.rule import LOSSES, Batch, Net, Params, Rule, RuleInfo, forward_pass, objective_of, zero_taps
+from algorithms.rule import (
+    LOSSES,
+    Batch,
+    Net,
+    Params,
+    Rule,
+    RuleInfo,
+    forward_pass,
+    objective_of,
+    stateless,
+    zero_taps,
+)
 from algorithms.settings import choice, number, require_no_batch_norm, whole
 
 Tree = dict[str, Array]
@@ -96,10 +107,8 @@ def np(samples: int = 8, sigma: float = 0.01, loss: str = "ce") -> Rule:
     sigma = number("np", "sigma", sigma)
     choice("np", "loss", loss, LOSSES)
 
-    def init(key, net: Net, params: Params, example: Batch):
-        del key, params, example
+    def check(net: Net):
         require_no_batch_norm("np", net, ONE_BY_ONE)
-        return {}
 
     def signals(key, net: Net, params: Params, batch: Batch) -> tuple[Tree, Array]:
         """delta_l of every block, divided by the batch size; the mean loss without noise."""
@@ -126,7 +135,7 @@ def np(samples: int = 8, sigma: float = 0.01, loss: str = "ce") -> Rule:
         return signals(key, net, params, batch)[0]
 
     info = replace(NP, loss=loss, passes=f"{samples + 2} (one silent, {samples} noisy, one for the local products)")
-    return Rule(info=info, grads=grads, init=init, errors=errors, objective=objective_of(loss))
+    return Rule(info=info, grads=grads, init=stateless(check), errors=errors, objective=objective_of(loss))
 
 
 NP = RuleInfo(

@@ -119,8 +119,9 @@ def fpc(steps: int | None = None, rate: float = 1.0) -> Rule:
         }
 
     grads, errors = directions(surrogate)
-    often = "5 for three blocks" if steps is None else f"{steps + 2}"
-    info = replace(FPC, passes=f"{often} (one forward, one to the weights, one down in each step of the errors)")
+    often = "L+2" if steps is None else f"{steps + 2}"
+    depth = "; L blocks" if steps is None else ""
+    info = replace(FPC, passes=f"{often} (one forward, one to the weights, one down in each step of the errors{depth})")
     return Rule(info=info, grads=grads, errors=errors, init=needs_hidden("fpc"), objective=objective_of("mse"))
 
 

@@ -92,7 +92,8 @@ class RuleInfo:
         transports: what has to travel backwards or sideways for a synapse to change.
         requires: what the network must be, in words.
         deviations: where this differs from the paper, and why.
-        passes: forward passes per training sample (a backward pass is counted as two); begins with the number.
+        passes: forward passes per training sample (a backward pass is counted as two); begins with the number,
+            or with how it follows from the number of blocks, L.
         representation: which activations are compared, and why these.
         loss: the name in `LOSSES` of what its readout descends; rules are compared within one loss only.
         nonlinearity: what the default network gets for this rule when the user names none.
@@ -204,6 +205,16 @@ def no_state(key: PRNGKeyArray, net: Net, params: Params, example: Batch) -> Rul
     return {}
 
 
+def stateless(check: Callable[[Net], None]) -> Callable[[PRNGKeyArray, Net, Params, Batch], RuleState]:
+    """`init` of a rule that remembers nothing; `check` refuses networks that it is not defined for."""
+
+    def init(key, net, params, example):
+        check(net)
+        return no_state(key, net, params, example)
+
+    return init
+
+
 def all_blocks(net: Net) -> tuple[str, ...]:
     """Names of all blocks, first to last."""
     return tuple(block.name for block in net.blocks)
@@ -267,3 +278,9 @@ def zero_taps(net: Net, params: Params, x: Array) -> dict[str, Shaped[Array, "ba
         shapes[block.name] = jnp.zeros(z.shape, z.dtype)
         h = jax.eval_shape(block.act, z)
     return shapes
+
+
+def hidden_shapes(net: Net, params: Params, example: Batch) -> dict[str, jax.ShapeDtypeStruct]:
+    """What every hidden block gives for the example, found without computing anything."""
+    *shapes, _ = jax.eval_shape(lambda params, x: forward_pass(net, params, x), params, example.x)
+    return {block.name: shape for block, shape in zip(net.blocks, shapes, strict=False)}

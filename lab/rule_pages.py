@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -128,11 +130,13 @@ def families() -> dict[str, list[str]]:
 def page() -> str:
     """The whole of `docs/rules.md`."""
     parts = [HEAD.strip(), summary_table(), NETWORK_HEAD.strip(), network_table()]
-    for module, names in families().items():
-        text = inspect.getdoc(importlib.import_module(module)) or ""
-        title, _, body = text.partition("\n")
+    for family, names in families().items():
+        module = importlib.import_module(family)
+        title, _, body = (inspect.getdoc(module) or "").partition("\n")
         parts += [f"## {title.rstrip('.')}", body.strip()]
         parts += [rule_section(name, RULES[name]) for name in names]
+        if code := shared_code(module, names):
+            parts += [f"#### Used by the code above, from `{family.replace('.', '/')}.py`", f"```python\n{code}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -180,6 +184,38 @@ def rule_section(name: str, factory: Callable[..., Rule]) -> str:
     lines += [recipe_text(recipe, factory()) for recipe in read_all(PACKAGED) if recipe.name.partition("(")[0] == name]
     lines.append(f"```python\n{inspect.getsource(factory).rstrip()}\n```")
     return "\n\n".join(lines)
+
+
+def shared_code(module: ModuleType, rules: Collection[str]) -> str:
+    """What the factories of these rules use of their module, directly or not, in its order; no factories, no cards."""
+    source = inspect.getsource(module)
+    hidden = {name for name, value in vars(module).items() if isinstance(value, RuleInfo)}
+    pieces = [(_defined(node) - hidden, node) for node in ast.parse(source).body]
+    reached: set[str] = set()
+    found = set(rules)
+    while found > reached:
+        reached = set(found)
+        within = [inner for names, node in pieces if names & reached for inner in ast.walk(node)]
+        used = {inner.id for inner in within if isinstance(inner, ast.Name)}
+        found |= {name for names, _ in pieces for name in names & used}
+    lines = source.splitlines()
+    shared = []
+    for names, node in pieces:
+        if names & reached - set(rules):
+            first = min(part.lineno for part in (node, *getattr(node, "decorator_list", ())))
+            shared.append("\n".join(lines[first - 1 : node.end_lineno]))
+    return "\n\n\n".join(shared)
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """Names that a top-level statement defines, or that of the function whose derivative it tells JAX."""
+    if isinstance(node, ast.Assign):
+        return {part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+    calls = [node.value.func] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else []
+    for teller in getattr(node, "decorator_list", calls):
+        if isinstance(teller, ast.Attribute) and teller.attr in ("defvjp", "defjvp"):
+            return {ast.unparse(teller.value)}
+    return {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
 
 
 def recipe_text(recipe: Recipe, rule: Rule) -> str:

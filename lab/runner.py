@@ -71,7 +71,7 @@ def checkpoint_steps(steps_per_epoch: int, epochs: int) -> set[int]:
     return {0, steps_per_epoch * epochs} | early | {s for s in doubling if s <= steps_per_epoch * epochs}
 
 
-def train(request: Request, store: Store, report: Report = lambda progress: None, read_test: bool = True) -> RunFolder:
+def train(request: Request, store: Store, report: Report = lambda progress: None) -> RunFolder:
     """Train what was asked for, or find it trained already.
 
     A run that is complete is returned as it is. One that was interrupted continues from its last saved step and ends
@@ -79,7 +79,6 @@ def train(request: Request, store: Store, report: Report = lambda progress: None
 
     Args:
         report: is told how far it is.
-        read_test: whether the test set is read after the last step; a search for hyper-parameters must not.
 
     Raises:
         Interrupted: on Ctrl-C, after saving.
@@ -90,7 +89,7 @@ def train(request: Request, store: Store, report: Report = lambda progress: None
         return there
     with store.open(request.spec) as folder, stop_on_ctrl_c() as stopping:
         with jax.default_matmul_precision(PRECISIONS[request.spec.precision]):
-            _Training(request, folder, report, stopping, read_test).run()
+            _Training(request, folder, report, stopping).run()
         return folder
 
 
@@ -119,10 +118,7 @@ def stop_on_ctrl_c() -> Iterator[Callable[[], bool]]:
 class _Training:
     """One run under way: what every cohort of it shares."""
 
-    def __init__(
-        self, request: Request, folder: RunFolder, report: Report, stopping: Callable[[], bool], read_test: bool
-    ):
-        self.read_test = read_test
+    def __init__(self, request: Request, folder: RunFolder, report: Report, stopping: Callable[[], bool]):
         spec = request.spec
         self.request, self.spec, self.folder, self.report, self.stopping = request, spec, folder, report, stopping
         self.trainer = Trainer(
@@ -227,7 +223,7 @@ class _Training:
             if time.monotonic() - saved > SAVE_EVERY:
                 save_for_resuming("running")
                 saved = time.monotonic()
-        if self.read_test and not any(row["metric"] == "test_accuracy" for row in rows):
+        if not any(row["metric"] == "test_accuracy" for row in rows):
             rows += self._test(names, learner, step)
         spent = seconds + time.monotonic() - begun
         # The cohort's end state stays resumable until the whole run is committed.

@@ -13,7 +13,7 @@ class Mutant(NamedTuple):
     Attributes:
         file: where; defect: what it is, in words.
         line: text that stands there exactly once; instead: what is put in its place.
-        tests: the test files that have to notice.
+        tests: the test files that have to notice, or single tests of theirs (`file.py::test_name`).
     """
 
     file: str
@@ -23,9 +23,9 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...]
 
 
-def of(file: str, *tests: str):
+def of(file: str, *tests: str, room: str = "algorithms"):
     """Mutants of one file, which the same tests have to notice."""
-    return lambda defect, line, instead: Mutant(f"algorithms/{file}.py", defect, line, instead, tests)
+    return lambda defect, line, instead: Mutant(f"{room}/{file}.py", defect, line, instead, tests)
 
 
 backprop = of("backprop", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
@@ -52,6 +52,9 @@ local = of("local_losses", f"{I}test_local_losses.py")
 bottleneck = of("hsic", f"{I}test_hsic.py")
 views = of("blockwise", f"{I}test_blockwise.py")
 contract = of("rule", f"{I}test_transport.py", f"{I}test_predictive_coding_exact.py")
+training = of(
+    "training", "tests/training/test_stretches.py::test_the_optimiser_moves_no_fixed_feedback_weights", room="lab"
+)
 chain = of("rule", f"{I}test_backprop.py")
 
 
@@ -69,6 +72,7 @@ MUTANTS = (
     transport("the first block gets feedback weights too", "if block is not first or not block.plain", "if block.plain"),
     contract("taps count twice", "z = z + taps[block.name]", "z = z + 2 * taps[block.name]"),
     contract("squared error without its half", "return 0.5 * jnp.sum((scores", "return 1.0 * jnp.sum((scores"),
+    training("the optimiser moves feedback weights too", "rule_state=rule_state,", "rule_state=optax.apply_updates(rule_state, self.optimizer.update(rule_state, self.optimizer.init(rule_state), rule_state)[0]),"),
     feedback("feedback weights redrawn", "lambda key, params, B: B))", "lambda key, params, B: jax.tree.map(lambda b: b * jax.random.normal(key, b.shape), B)))"),
     feedback("feedback weights without their scale", "lambda B: scale * B, second_draw", "lambda B: B, second_draw"),
     feedback("signs with the wrong sign", "jnp.where(W < 0, -1, 1)", "jnp.where(W < 0, 1, -1)"),
@@ -92,7 +96,7 @@ MUTANTS = (
     controls("the true labels in the place of random ones", "return Batch(batch.x, random_labels(", "return Batch(batch.x, batch.y + 0 * random_labels("),
     controls("lazy loss not divided by alpha squared", "return value / alpha**2, {", "return value / alpha, {"),
     controls("lazy scores not centred", "alpha * (logits - forward_pass", "alpha * (logits - 0 * forward_pass"),
-    forward("layers are not cut apart", "return contrastive(FF, jax.lax.stop_gradient,", "return contrastive(FF, identity,"),
+    forward("layers are not cut apart", "return goodness_rule(FF, jax.lax.stop_gradient,", "return goodness_rule(FF, identity,"),
     forward("false labels may be the true ones", "jnp.where(own, -jnp.inf, z)", "jnp.where(own, z, z)"),
     forward("length is passed on", "return h / jnp.sqrt(jnp.mean(", "return h / jnp.sqrt(0 * jnp.mean("),
     forward("goodness rises on false labels", "jax.nn.softplus(level - true) + jax.nn.softplus(false - level)", "jax.nn.softplus(level - false) + jax.nn.softplus(true - level)"),
@@ -147,8 +151,8 @@ MUTANTS = (
     local("similarity without centring", "c = h - h.mean(1, keepdims=True)", "c = h"),
     local("similarity pulled with half its force", "4 * (pulled - V @ shared)", "4 * pulled - 2 * V @ shared"),
     local("the two losses change their weights", '"predsim": (1 - beta, beta)', '"predsim": (beta, 1 - beta)'),
-    local("heads that do not learn", 'return pseudo, {**state, "heads": heads, "optimizer": memory}, metrics', 'return pseudo, {**state, "heads": state["heads"], "optimizer": memory}, metrics'),
     local("feature maps are compared place by place", 'spread(h @ head["sim"].T)', '(h @ head["sim"].T).reshape(len(h), -1)'),
+    local("heads that do not learn", '"heads": optax.apply_updates(state["heads"], updates)', '"heads": state["heads"]'),
     bottleneck("blocks are not cut apart", "forward_pass(net, params, batch.x, taps, link=jax.lax.stop_gradient)", "forward_pass(net, params, batch.x, taps)"),
     bottleneck("the input is kept and the label forgotten", "between(K, x) - beta * between(K, y)", "beta * between(K, y) - between(K, x)"),
     bottleneck("wider layers have narrower kernels", "(2 * sigma**2 * flat.shape[1])", "(2 * sigma**2)"),

@@ -1,9 +1,9 @@
 """Does the suite notice a defect? `python -m tests.mutate [NAME ...]` plants one-line bugs and runs the tests.
 
-Each mutant changes one line of a rule or of the transport mechanism in a copy of the sources, and runs the tests that
-should notice. It is killed if one of them fails; these tests are run without any defect first, since one that fails
-anyway notices nothing. A mutant that survives is a hole in the suite. Exit code 1 if any does, 2 if a line to be
-changed is not found exactly once or a test fails without a defect.
+Each mutant changes one line of a rule, of the transport mechanism or of the training loop in a copy of the sources, and
+runs the tests that should notice. It is killed if one of them fails; these tests are run without any defect first,
+since one that fails anyway notices nothing. A mutant that survives is a hole in the suite. Exit code 1 if any does, 2
+if a row does not fit the sources any more or a test fails without a defect.
 
     python -m tests.mutate              all mutants; each takes up to a minute of a core, as does each set of tests
     python -m tests.mutate feedback     those of files whose name contains "feedback"
@@ -38,9 +38,9 @@ class Outcome(NamedTuple):
 
 def main(words: list[str]) -> int:
     chosen = [m for m in MUTANTS if all(word in f"{m.file} {m.defect}" for word in words if word != "--list")]
-    wrong = [m for m in chosen if (ROOT / m.file).read_text().count(m.line) != 1]
-    for mutant in wrong:
-        print(f"{mutant.file}: the line of '{mutant.defect}' stands there {count(mutant)} times, not once")
+    wrong = [why for why in map(misfit, chosen) if why]
+    for why in wrong:
+        print(why)
     if wrong or not chosen:
         print("nothing was tried" if chosen else f"no mutant fits {' '.join(words)}")
         return 2
@@ -63,8 +63,17 @@ def main(words: list[str]) -> int:
     return 1 if alive else 0
 
 
-def count(mutant: Mutant) -> int:
-    return (ROOT / mutant.file).read_text().count(mutant.line)
+def misfit(mutant: Mutant) -> str:
+    """Why a defect cannot be planted or looked for; "" if it can."""
+    row = f"{mutant.file}, '{mutant.defect}'"
+    files = [mutant.file, *(test.partition("::")[0] for test in mutant.tests)]
+    missing = [file for file in files if not (ROOT / file).is_file()]
+    if missing or not mutant.tests:
+        return f"{row}: there is no {missing[0] if missing else 'test named'}"
+    times = (ROOT / mutant.file).read_text().count(mutant.line)
+    if times != 1:
+        return f"{row}: its line stands there {times} times, not once"
+    return f"{row}: it changes nothing" if mutant.instead == mutant.line else ""
 
 
 def tried(mutant: Mutant) -> Outcome:

@@ -72,12 +72,34 @@ def test_convolutions_have_kernels_as_matrices_and_no_product():
     assert [array.shape for array in pairs["conv2"]] == [(12, 3), (12, 3)]
 
 
-@pytest.mark.parametrize("name", sorted(set(RULES) - set(LAYERED) - set(DIRECT)))
+OTHERS = sorted(set(RULES) - set(LAYERED) - set(DIRECT))
+OF_ANOTHER_USE = {
+    "blockwise": "projections on which a block's views are compared",
+    "greedy": "classifiers of a block's own, which send an error to that block alone",
+    "lazy": "the weights that it began with",
+    "local": "heads of a block's own, which send an error to that block alone",
+    "pepita": "a matrix from the output to the input, against the way of no weight",
+}
+"""Matrices in a rule's state that are no feedback weights: what they are."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_other_rule_says_why_it_has_none(name):
     found = feedback_of(RULES[name](), False, LINEAR, {}, {})
     assert isinstance(found, Undefined)
     assert found.reason.startswith(f"{name} ")
     assert ";" not in found.reason  # which separates notes
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_rule_with_matrices_in_its_state_stands_in_a_table(name):
+    """Whoever adds a rule with feedback weights and forgets its row hears of it here."""
+    rule = RULES[name]()
+    net = mlp(5, 4, act=rule.info.nonlinearity)((4, 4, 1), 3)
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda: rule.init(key, net, net.init(key), BATCH))
+    matrices = any(leaf.ndim > 1 for leaf in jax.tree.leaves(state))
+    assert name in NOT_SO or matrices == (name in OF_ANOTHER_USE)
 
 
 def test_a_rule_from_a_file_is_not_guessed_at():

@@ -9,7 +9,7 @@ import pytest
 from by_hand import assert_close, forward, numpy_tree, same_bits, small_mlp, softmax
 
 from algorithms import RULES, Batch, RuleError
-from algorithms.blockwise import REDUNDANCY, TEMPERATURE, barlow, blockwise, contrastive, project, resampling, view
+from algorithms.blockwise import REDUNDANCY, TEMPERATURE, barlow, blockwise, info_nce, project, resampling, view
 from lab.networks import conv
 
 KEY = jax.random.key(0)
@@ -40,7 +40,7 @@ def numpy_contrastive(z, twin):
     return total / (2 * n)
 
 
-@pytest.mark.parametrize(("loss", "by_numpy"), [(barlow, numpy_barlow), (contrastive, numpy_contrastive)])
+@pytest.mark.parametrize(("loss", "by_numpy"), [(barlow, numpy_barlow), (info_nce, numpy_contrastive)])
 def test_the_losses_by_hand(loss, by_numpy, x64):
     z, twin = two()
     # 1e-12 is added to squares of order 1 and more.
@@ -63,12 +63,12 @@ def test_barlow_vanishes_where_the_cross_correlation_is_the_identity(x64):
 
 def test_the_contrastive_loss_of_perfect_and_of_collapsed_answers(x64):
     z = jnp.eye(5)  # twins at cosine 1, the other 8 views at cosine 0
-    assert float(contrastive(z, z)) == pytest.approx(np.log(1 + 8 * np.exp(-1 / TEMPERATURE)), rel=1e-9)
+    assert float(info_nce(z, z)) == pytest.approx(np.log(1 + 8 * np.exp(-1 / TEMPERATURE)), rel=1e-9)
     same = jnp.ones((5, 3))  # no view closer than another: the twin is one of nine
-    assert float(contrastive(same, same)) == pytest.approx(np.log(9), rel=1e-12)
+    assert float(info_nce(same, same)) == pytest.approx(np.log(9), rel=1e-12)
 
 
-@pytest.mark.parametrize("loss", [barlow, contrastive])
+@pytest.mark.parametrize("loss", [barlow, info_nce])
 def test_answers_that_are_all_alike_have_finite_derivatives(loss):
     for z in (jnp.zeros((4, 3)), jnp.ones((4, 3))):
         value, slope = jax.value_and_grad(loss)(z, z)

@@ -278,10 +278,10 @@ def heads_by_hand(params, state, batch):
     hs, zs = forward(numpy_tree(params), batch.x, "tanh")
     delta, head_gradients = {}, {}
     for (name, head), h, z in zip(numpy_tree(state["heads"]).items(), hs[1:], zs, strict=False):
-        scores = h @ head["kernel"] + head["bias"]
+        scores = h @ head["kernel"].T + head["bias"]
         e = (softmax(scores) - one_hot(batch.y, scores.shape[1])) / len(h)
-        delta[name] = (e @ head["kernel"].T) * SLOPE_OF(z)
-        head_gradients[name] = {"kernel": h.T @ e, "bias": e.sum(0)}
+        delta[name] = (e @ head["kernel"]) * SLOPE_OF(z)
+        head_gradients[name] = {"kernel": e.T @ h, "bias": e.sum(0)}
     return delta, head_gradients
 
 

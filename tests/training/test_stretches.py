@@ -11,6 +11,7 @@ from algorithms.rule import Rule
 from lab.networks import mlp
 from lab.streams import INIT, RULE, stream
 from lab.training import Trainer, cohorts, on_device
+from tests.identities.by_hand import same_bits
 
 N, BATCH, PER_EPOCH = 45, 10, 4  # five examples are left over in every epoch
 NET = mlp(6, 5)((1, 8, 1), 3)
@@ -34,13 +35,6 @@ def advance(made: Trainer, seeds, orders=None, stretches=((0, 0, PER_EPOCH),), l
     for epoch, begin, end in stretches:
         learner = made.advance(learner, keys, orders, epoch, begin, end, examples())
     return learner
-
-
-def same_bits(a, b) -> bool:
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        np.asarray(u).tobytes() == np.asarray(v).tobytes()
-        for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
 
 
 def watched(rule: Rule, steps: int) -> Rule:
@@ -170,6 +164,13 @@ def test_frozen_blocks_keep_every_bit(optimizer):
     after = advance(made, (0, 1))
     assert same_bits([after.params[name] for name in NET.hidden], [before.params[name] for name in NET.hidden])
     assert not same_bits(after.params["output"], before.params["output"])
+
+
+@pytest.mark.parametrize("name", ["fa", "frsf", "dfa"])
+def test_the_optimiser_moves_no_fixed_feedback_weights(name):
+    made = trainer(RULES[name](), 2, optax.adamw(0.01, weight_decay=0.5))
+    before = made.start.__wrapped__(made.seeds((0, 1)), examples())
+    assert same_bits(advance(made, (0, 1)).rule_state, before.rule_state)
 
 
 def test_weights_come_from_the_init_stream_of_the_seed_alone():

@@ -125,7 +125,7 @@ def test_rates_are_the_optimisers_unless_the_rule_says_its_own():
 def test_a_trial_is_the_run_it_stands_for_and_is_made_once(ask, store, tmp_path):
     request = ask(rule="fa")
     found = trial(request, tmp_path / "tuning", lambda progress: None)
-    run = train(request, store, read_test=False)
+    run = train(request, store)
     assert found["validation_accuracy"] == list(last_values(run, "validation_accuracy").values())
     assert found["cpu_seconds"] > 0
     (file,) = (tmp_path / "tuning").iterdir()
