@@ -45,7 +45,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
 
     At the end three checks (Hao, Wan and Zhai 2026, arXiv 2606.21126) warn of activity that explodes from layer to
     layer, of an exact gradient too small to compare directions with, and of hidden blocks that brought nothing beside
-    a stored run of `frozen` alike or, without one, beside a linear readout of the untrained network.
+    a stored run of `frozen` alike or, without one, beside a linear readout of the untrained network. A rule whose
+    phases settle is warned of where they did not come to rest at any stored step.
 
     A rule by its name alone takes the settings of its recipe (`lab rules fa` shows them); in brackets you give your
     own, and `fa()` has the defaults.
@@ -61,9 +62,9 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     from lab.device import prepare
 
     prepare(device)
-    from lab.depth_checks import warnings_of
     from lab.fit import check_fit
     from lab.request import Wish, make_request
+    from lab.run_warnings import warnings_of
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import summarise
@@ -113,29 +114,10 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
         print_summary(answer, stored)
     for warning in warnings:
         click.echo(f"Warning, {warning}.", err=True)
-    say_unsettled(folder, request.rule.info.tolerance)
     if answer["diverged"]:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
         click.echo(f"Some seeds diverged: {seeds}. They stay on record; try a smaller learning rate.", err=True)
         sys.exit(3)
-
-
-def say_unsettled(folder, tolerance: float | None) -> None:
-    """Say on stderr which phases had not come to rest at the end, in the seed that was furthest from it."""
-    from algorithms.equilibrium import NUDGED_TOLERANCE
-    from lab.summary import last_values
-
-    for metric, phases, most in (
-        ("residual", "phases", tolerance),
-        ("nudged_residual", "second phases", NUDGED_TOLERANCE),
-    ):
-        found = [value for value in last_values(folder, metric).values() if value is not None]
-        if most is not None and found and max(found) > most:
-            click.echo(
-                f"The {phases} did not come to rest: {metric} {max(found):.2g} at the end, above {most:g}. "
-                "Directions are those of an unfinished relaxation; give the rule more steps.",
-                err=True,
-            )
 
 
 def print_summary(answer: dict, stored: bool) -> None:
