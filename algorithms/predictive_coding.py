@@ -54,7 +54,8 @@ def pc(steps: int = 20, rate: float = 0.03, momentum: float = 0.7, precision: fl
     Args:
         steps: relaxation steps per batch. The first block hears nothing unless there are as many as hidden blocks.
         rate: step of a state, per sample. Stable below `2 (1 + momentum)` over the largest curvature of E, which is at
-            most about `(1 + s)²` for weights of spectral norm s.
+            most about `(1 + s)²` for weights of spectral norm s. Normalisation of a channel that hardly varies makes
+            that large: residual networks want a tenth of the default, or less, and as many more steps.
         momentum: of the states, from rest for every batch; in [0, 1). 0 is plain descent, on which E never rises.
         precision: weight of the output error in E; the direction is divided by it. Below 1 the states stay closer to
             the forward pass and the direction to the gradient.
