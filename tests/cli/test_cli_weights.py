@@ -210,7 +210,7 @@ def test_a_comparison_says_that_phases_did_not_come_to_rest(ask, tmp_path):
     for rule in ("bp", "fpc(steps=2,rate=0.1)"):
         ask("train", *small, "--rule", rule, "--optimizer", "adam(0.001)", "--store", tmp_path)
     said = ask("compare", "bp", "fpc", "--stimuli", "50", "--permutations", "10", "--store", tmp_path).stderr
-    assert "caution: fpc(steps=2,rate=0.1), settling: the phases did not come to rest" in said
+    assert "caution: untrained [rule=fpc(steps=2,rate=0.1)], settling: the phases did not come to rest" in said
     assert said.count("settling") == 1
 
 
