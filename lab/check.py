@@ -23,9 +23,10 @@ import optax
 
 from algorithms import RULES
 from lab.check_cohort import runs_alike_alone_and_together
-from lab.check_subject import BATCH, Allowance, Subject, by_name, watch_of
+from lab.check_subject import BATCH, SEEDS, Allowance, Subject, by_name, watch_of
 from lab.checking import Broken, Finding, finding_of
 from lab.networks import Network
+from lab.settling import limits
 from lab.training import Learner, Trainer
 
 LEARNED = 0.8  # chance is .25, random features reach .6; clusters 3.3 deviations from their borders allow .995
@@ -78,6 +79,33 @@ def is_pure(s: Subject) -> str:
         said, did = ("draws", "does not") if s.rule.info.random else ("does not draw", "does")
         raise Broken(f"the rule says that it {said} at every step (RuleInfo.random), and it {did}")
     return "draws at every step" if s.rule.info.random else "draws nothing while training"
+
+
+def settles(s: Subject) -> str:
+    """Before training, phases that are to come to rest do so within the tolerance of the rule's card, in every seed."""
+    info = s.rule.info
+    found: dict[str, float] = {}
+    for i in range(len(SEEDS)):
+        learner = s.member(s.started, i)
+        metrics = s.grads(jax.random.key(0), learner.params, learner.rule_state, s.batch)[2]
+        if ("residual" in metrics) != (info.tolerance is not None):
+            has, lacks = (
+                ("a tolerance", "metric 'residual'")
+                if info.tolerance is not None
+                else ("a metric 'residual'", "tolerance on its card (RuleInfo.tolerance)")
+            )
+            raise Broken(f"it has {has} and no {lacks}, so that nobody is told where a phase does not come to rest")
+        for limit in limits(info):
+            if limit.metric not in metrics:
+                continue
+            value = float(metrics[limit.metric])
+            if limit.exceeded(value):
+                raise Broken(
+                    f"the {limit.phases} did not come to rest: {limit.metric} {value:.2g} with seed {SEEDS[i]}, above "
+                    f"{limit.most:g}; give the rule more steps or, where the states run away, smaller ones"
+                )
+            found[limit.metric] = max(value, found.get(limit.metric, 0.0))
+    return ", ".join(f"{metric} {value:.2g}" for metric, value in found.items()) or "no phase settles, as it says"
 
 
 def starts_like_bp(s: Subject) -> str:
@@ -172,6 +200,7 @@ def shown(s: Subject) -> str:
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "keeps form": keeps_form,
     "is pure": is_pure,
+    "settles": settles,
     "starts like bp": starts_like_bp,
     "trains what it says": trains_what_it_says,
     "alone as together": runs_alike_alone_and_together,

@@ -33,13 +33,13 @@ from lab.comparison_networks import compare_networks
 from lab.comparison_search import search_layers
 from lab.comparison_table import Group, Plan
 from lab.datasets.dataset import Dataset, as_float
-from lab.depth_checks import warnings_of
 from lab.errors import UsageError
 from lab.functional_model import subjects
 from lab.measures import by_layer, comparing_probe, has_null, refuse_idle_layers, settled
 from lab.networks import ARCHITECTURES
 from lab.optimizers import OPTIMIZERS
 from lab.request import seeds_text
+from lab.run_warnings import warnings_of
 from lab.summary import rule_name
 from lab.tables import asked, once, read_tables, write_tables
 from probes.all_pairs import MEMORY

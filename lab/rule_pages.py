@@ -19,6 +19,7 @@ from lab.callstring import build, parse, short
 from lab.networks import ARCHITECTURES
 from lab.recipes import PACKAGED, Recipe, read_all
 from lab.request import default_network
+from lab.settling import UNSETTLED
 from lab.summary import spread
 
 NETWORKS = {
@@ -162,10 +163,22 @@ def network_table() -> str:
             why = refusal(rule, network_for(rule, kind))
             # The rule and the block stand in the table already; the reason is what follows the first colon.
             reason = why.partition(": ")[2] or why
-            cells.append("runs" if not why else f"no ({notes.setdefault(reason, len(notes) + 1)})")
+            if not why and (settings := UNSETTLED.get(name, {}).get(kind)):
+                reason = unsettled_text(settings)
+            number = f" ({notes.setdefault(reason, len(notes) + 1)})" if reason else ""
+            cells.append(("no" if why else "does not settle" if reason else "runs") + number)
         rows.append(f"| `{name}` | " + " | ".join(cells) + " |")
     told = [f"{number}. {reason[0].upper()}{reason[1:]}." for reason, number in notes.items()]
     return "\n".join(rows) + "\n\n" + "\n".join(told)
+
+
+def unsettled_text(settings: str) -> str:
+    """The note of a rule that runs and whose phases do not come to rest, with settings with which they do."""
+    return (
+        "it runs, and its states do not come to rest: `residual`, the slope of the energy where they stop over that "
+        "where they start, is above 1, so they run away, and directions are not those of the rule. On this small "
+        f"network, before training, `{settings}` settles; other networks want settings of their own"
+    )
 
 
 def rule_section(name: str, factory: Callable[..., Rule]) -> str:

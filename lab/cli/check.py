@@ -36,7 +36,7 @@ def check() -> None:
 )
 @json_option
 def rule(name, arch, as_json) -> None:
-    """Check a rule of `lab rules` or your own file: shapes, purity, pairing, training loop, learning, credit.
+    """Check a rule of `lab rules` or your own file: shapes, purity, settling, pairing, training loop, learning, credit.
 
     A small network learns a task that no readout of random features solves. A network for images is given noise, and
     everything is checked but learning. Exit code 1 if any check fails.

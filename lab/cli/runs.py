@@ -110,7 +110,7 @@ def show(run, store, as_json) -> None:
     from dataclasses import asdict
 
     from lab.cli.train import print_summary
-    from lab.depth_checks import warnings_of
+    from lab.run_warnings import warnings_of
     from lab.summary import summarise
 
     where = open_store(store)

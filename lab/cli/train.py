@@ -46,7 +46,8 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
 
     At the end three checks (Hao, Wan and Zhai 2026, arXiv 2606.21126) warn of activity that explodes from layer to
     layer, of an exact gradient too small to compare directions with, and of hidden blocks that brought nothing beside
-    a stored run of `frozen` alike or, without one, beside a linear readout of the untrained network.
+    a stored run of `frozen` alike or, without one, beside a linear readout of the untrained network. A rule whose
+    phases settle is warned of where they did not come to rest at any stored step.
 
     A rule by its name alone takes the settings of its recipe (`lab rules fa` shows them); in brackets you give your
     own, and `fa()` has the defaults.
@@ -62,9 +63,9 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
     from lab.device import prepare
 
     prepare(device)
-    from lab.depth_checks import warnings_of
     from lab.fit import check_fit
     from lab.request import Wish, make_request
+    from lab.run_warnings import warnings_of
     from lab.runner import Interrupted
     from lab.runner import train as train_run
     from lab.summary import summarise
@@ -104,7 +105,6 @@ def train(device, store, dry_run, quiet, as_json, **said) -> None:
         print_summary(answer, stored)
     for warning in warnings:
         click.echo(f"Warning, {warning}.", err=True)
-    say_unsettled(folder, request.rule.info.tolerance)
     if answer["diverged"]:
         seeds = ", ".join(f"{seed} at step {step}" for seed, step in answer["diverged"].items())
         which = "All" if len(answer["diverged"]) == len(answer["seeds"]) else "Some"

@@ -97,22 +97,29 @@ def test_all_diverged_cannot_be_compared_but_says_so(ask, runs):
     [
         ("ep", []),
         # In two sweeps the first, from zero, makes most of the way; one sweep of the second phases makes all of it.
-        ("ep(free_steps=2,nudged_steps=1)", ["The phases", "The second phases"]),
-        ("ep(nudged_steps=1)", ["The second phases"]),
-        ("chl(clamped_steps=1)", ["The second phases"]),
+        ("ep(free_steps=2,nudged_steps=1)", ["the phases", "the second phases"]),
+        ("ep(nudged_steps=1)", ["the second phases"]),
+        ("chl(clamped_steps=1)", ["the second phases"]),
         ("fpc", []),
-        ("fpc(steps=2,rate=0.1)", ["The phases"]),
+        ("fpc(steps=2,rate=0.1)", ["the phases"]),
     ],
 )
-def test_phases_that_did_not_come_to_rest_are_reported(rule, said, ask, tiny, tmp_path):
+def test_phases_that_did_not_come_to_rest_are_warned_of(rule, said, ask, answer, tiny, tmp_path):
+    """At the end of training, and whenever the stored run is read."""
     options = ("--arch", "mlp(8,act=hard_sigmoid)", "--epochs", "0", "--seeds", "2", "--store", tmp_path)
     lines = ask("train", *tiny, "--rule", rule, *options, "--quiet").stderr.splitlines()
-    assert [line.partition(" did not come to rest: ")[0] for line in lines] == said
+    begin = "Warning, settling: "
+    assert [line.partition(" did not come to rest: ")[0] for line in lines] == [begin + phases for phases in said]
+    warnings = answer("train", *tiny, "--rule", rule, *options)["warnings"]
+    assert lines == [f"Warning, {warning}." for warning in warnings]
+    run = rule.partition("(")[0]
+    assert answer("runs", "show", run, "--store", tmp_path)["summary"]["warnings"] == warnings
     if rule == "fpc(steps=2,rate=0.1)":
         # The error of the one hidden block goes a tenth of its way at a time: .9² of it is left.
-        assert "rest: residual 0.81 at the end, above 0.01. Directions are those of an unfinished relax" in lines[0]
+        assert "rest: residual 0.81 at step 0, above 0.01; directions are those of an unfinished relax" in lines[0]
+        assert "(seed 0; 2 of 2 seeds, 1 of 1 stored steps)" in lines[0]
     if "nudged_steps=1" in rule:
-        assert "rest: nudged_residual 1 at the end, above 0.1. Directions are those of an unfinished" in lines[-1]
+        assert "rest: nudged_residual 1 at step 0, above 0.1; directions are those of an unfinished" in lines[-1]
 
 
 def test_two_processes_and_one_run(refuse, tiny, tmp_path, process):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lab.capture import dataset_of, observe, stimuli
-from lab.depth_checks import ALIKE, frozen_twin, in_seeds, warnings_of
+from lab.run_warnings import ALIKE, frozen_twin, in_seeds, unsettled, warnings_of
 from probes.depth import scale_stability
 from runs import Store
 
@@ -181,6 +181,37 @@ def test_runs_that_were_stored_before_the_norms_were_are_read_all_the_same(home,
     store = Store(home / "store")
     assert warnings_of(store.find(runs["lost"]), store) == []  # no sound seed, no word
     assert warnings_of(store.find(runs["conv"]), store) == []
+
+
+def settled(residuals):
+    """Warnings of a run of two seeds and three stored steps of a rule with a tolerance of .5."""
+    table = pd.DataFrame({"metric": "residual", "seed": [0, 1] * 3, "step": [0, 0, 10, 10, 20, 20], "value": residuals})
+    return unsettled(None, table)
+
+
+def test_every_stored_step_must_be_at_rest_not_only_the_last(monkeypatch):
+    monkeypatch.setattr("lab.run_warnings._info_of", lambda folder: SimpleNamespace(tolerance=0.5))
+    assert settled([0.5, 0.4, 0.3, 0.2, 0.1, 0.0]) == []
+    (said,) = settled([0.7, 0.4, 424.0, 0.2, 0.1, 0.0])
+    assert "the phases did not come to rest: residual 4.2e+02 at step 10, above 0.5" in said
+    assert said.endswith("(seed 0; 1 of 2 seeds, 2 of 3 stored steps)")
+
+
+def test_a_residual_that_is_not_finite_is_the_worst(monkeypatch):
+    """It is stored as undefined."""
+    monkeypatch.setattr("lab.run_warnings._info_of", lambda folder: SimpleNamespace(tolerance=0.5))
+    (said,) = settled([0.1, 0.1, 9.0, 0.1, 0.1, None])
+    assert "residual inf at step 20" in said
+    assert "(seed 1; 2 of 2 seeds, 2 of 3 stored steps)" in said
+
+
+def test_a_comparison_says_that_phases_did_not_come_to_rest(ask, tmp_path):
+    small = ("--data", "tiny", "--arch", "mlp(8,8)", "--epochs", "0", "--batch", "50", "--seeds", "2")
+    for rule in ("bp", "fpc(steps=2,rate=0.1)"):
+        ask("train", *small, "--rule", rule, "--optimizer", "adam(0.001)", "--store", tmp_path)
+    said = ask("compare", "bp", "fpc", "--stimuli", "50", "--permutations", "10", "--store", tmp_path).stderr
+    assert "caution: untrained [rule=fpc(steps=2,rate=0.1)], settling: the phases did not come to rest" in said
+    assert said.count("settling") == 1
 
 
 def test_measures_of_weights_say_that_they_took_no_stimuli(answer, ask, runs):

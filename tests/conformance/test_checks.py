@@ -1,5 +1,7 @@
 """Each check fails on the defect that it is there for; the rule without it, which is bp, passes all of them."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -106,7 +108,49 @@ def step_leaks(rule):
     return rule._replace(follow=lambda updates, params, state: (mixed(updates), state))
 
 
+def residual_without_tolerance(rule):
+    """So that no run of it is ever warned of."""
+
+    def grads(*args):
+        pseudo, state, metrics = rule.grads(*args)
+        return pseudo, state, {**metrics, "residual": metrics["loss"]}
+
+    return rule._replace(grads=grads)
+
+
+def tolerance_without_residual(rule):
+    return rule._replace(info=replace(rule.info, tolerance=0.5))
+
+
+def runs_away(rule):
+    """With one seed of two."""
+
+    def init(key, net, params, example):
+        del net, params, example
+        return {"away": (jax.random.key_data(key) == jax.random.key_data(stream(1, RULE))).all()}
+
+    def grads(key, net, params, state, batch):
+        pseudo, state, metrics = rule.grads(key, net, params, state, batch)
+        return pseudo, state, {**metrics, "residual": jax.numpy.where(state["away"], 424.0, 0.0)}
+
+    return tolerance_without_residual(rule)._replace(grads=grads, init=init)
+
+
+def second_phase_cut_short(rule):
+    """All of its way in its one sweep."""
+
+    def grads(*args):
+        pseudo, state, metrics = rule.grads(*args)
+        return pseudo, state, {**metrics, "residual": 0.0, "nudged_residual": jax.numpy.ones(())}
+
+    return tolerance_without_residual(rule)._replace(grads=grads)
+
+
 DEFECTS = {
+    residual_without_tolerance: ("settles", "a metric 'residual' and no tolerance on its card"),
+    tolerance_without_residual: ("settles", "a tolerance and no metric 'residual'"),
+    runs_away: ("settles", "phases did not come to rest: residual 4.2e.02 with seed 1, above 0.5"),
+    second_phase_cut_short: ("settles", "second phases did not come to rest: nudged_residual 1 with seed 0"),
     zero_kernel: ("trains what it says", "dense2.kernel does not learn: its direction stayed zero, with seed 0"),
     zero_kernel_of_seed_1: (
         "trains what it says",

@@ -227,6 +227,36 @@ def test_plain_descent_never_raises_the_energy(x64):
     assert float(metrics["energy"]) == pytest.approx(energies[-1] / 6, rel=1e-12)
 
 
+def largest_curvature(params, precision):
+    """Of the energy in both hidden states of a chain of three linear blocks; it is the same everywhere."""
+    _, W2, W3 = (np.asarray(params[name]["kernel"]) for name in ("dense1", "dense2", "output"))
+    above = np.eye(len(W3)) + precision * W3 @ W3.T
+    return np.linalg.eigvalsh(np.block([[np.eye(len(W2)) + W2 @ W2.T, -W2], [-W2.T, above]]))[-1]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+def test_states_settle_exactly_where_the_rate_is_below_the_bound_of_the_largest_curvature(momentum, x64):
+    """A step multiplies the part of the slope with curvature c by the roots z of z² - (1 + m - rate c) z + m, which are
+    inside the unit circle for `0 < rate c < 2 (1 + m)`, and one of them is -1 at the bound."""
+    net, params, batch = task(7, 6, act="linear")
+    bound = 2 * (1 + momentum) / largest_curvature(params, 0.3)
+    below, above = (
+        float(learned(pc(500, share * bound, momentum, 0.3), net, params, batch)[2]["residual"])
+        for share in (0.95, 1.05)
+    )
+    assert below < 1e-3 < pc().info.tolerance
+    assert above > 100
+
+
+def test_ipc_lengthens_the_slope_only_where_its_states_run_away(x64):
+    """Plain descent multiplies it by |1 - rate c| <= 1 up to the bound, so that it ends below the rule's tolerance."""
+    net, params, batch = task(7, 6, act="linear")
+    bound = 2 / largest_curvature(params, 1.0)
+    for steps in (2, 8, 60):
+        assert float(learned(ipc(steps, 0.999 * bound), net, params, batch)[2]["residual"]) < ipc().info.tolerance
+    assert float(learned(ipc(300, 1.05 * bound), net, params, batch)[2]["residual"]) > ipc().info.tolerance
+
+
 def test_with_too_few_steps_the_blocks_below_learn_nothing():
     net, params, batch = task(7, 6, 5)
     for steps, silent in ((1, ("dense1", "dense2")), (2, ("dense1",))):

@@ -1,25 +1,30 @@
-"""What a stored run warns of: exploding activity, a gradient that nothing can be compared with, depth without use.
+"""What a stored run warns of: exploding activity, a gradient that nothing can be compared with, depth without use,
+phases that did not come to rest.
 
-The numbers are taken after the last step of training (`Examiner.norms`) and stored among the metrics; the sentences are
-made when they are read, so that they take in what the store holds by then.
+The numbers are stored among the metrics, norms after the last step of training (`Examiner.norms`), distances from rest
+at every step that is measured; the sentences are made when they are read, so that they take in what the store holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lab.settling import METRICS, limits
 from probes.depth import depth_utility, reference_validity, scale_stability
 from runs import RunError, RunFolder, Store, diverged_seeds
+
+if TYPE_CHECKING:
+    from algorithms.rule import RuleInfo
 
 ALIKE = ("arch", "data_sha256", "train_size", "validation_size", "epochs", "batch")
 """What a run of `frozen` must share with another run to be its twin; the learning rate is its own."""
 
 
 def warnings_of(folder: RunFolder, store: Store) -> list[str]:
-    """One line for each of the three checks of `probes.depth` that a finished run fails, in its sound seeds.
+    """One line for each check that a finished run fails in its sound seeds: three of `probes.depth`, and `unsettled`.
 
     A run that was stored before the norms were has neither of the first two.
     """
@@ -29,6 +34,7 @@ def warnings_of(folder: RunFolder, store: Store) -> list[str]:
         in_seeds("scale stability", _norms(table, "validation_activation_norm"), scale_stability),
         in_seeds("reference validity", _norms(table, "validation_gradient_norm"), reference_validity),
         depth_brings_something(folder, table, store),
+        *unsettled(folder, table),
     ]
     return [line for line in found if line is not None]
 
@@ -73,9 +79,37 @@ def depth_brings_something(folder: RunFolder, table: Any, store: Store) -> str |
 
 def assigns_credit(folder: RunFolder) -> bool:
     """Whether labels are meant to shape the hidden blocks of a run."""
-    from lab.capture import rule_of  # JAX, which a run in good order is read without
+    return _info_of(folder).credit
 
-    return rule_of(folder).info.credit
+
+def unsettled(folder: RunFolder, table: Any) -> list[str]:
+    """What was furthest from rest, for each of a rule's metrics that was too far at any stored step.
+
+    All steps count, not only the last: each was a step of training, with a direction of its own.
+    """
+    if not table["metric"].isin(METRICS).any():
+        return []
+    told = []
+    for limit in limits(_info_of(folder)):
+        rows = table[table["metric"] == limit.metric]
+        rows = rows.assign(value=rows["value"].fillna(np.inf))  # what is not finite is stored as undefined
+        over = rows[rows["value"].map(limit.exceeded)]
+        if len(over):
+            worst = over.loc[over["value"].idxmax()]
+            told.append(
+                f"settling: the {limit.phases} did not come to rest: {limit.metric} {worst['value']:.2g} at step "
+                f"{worst['step']:.0f}, above {limit.most:g}; directions are those of an unfinished relaxation, so give "
+                "the rule more steps or, where the states run away, smaller ones "
+                f"(seed {worst['seed']:.0f}; {over['seed'].nunique()} of {rows['seed'].nunique()} seeds, "
+                f"{over['step'].nunique()} of {rows['step'].nunique()} stored steps)"
+            )
+    return told
+
+
+def _info_of(folder: RunFolder) -> RuleInfo:
+    from lab.capture import rule_of  # JAX, which most runs in good order are read without
+
+    return rule_of(folder).info
 
 
 def frozen_twin(folder: RunFolder, store: Store) -> tuple[float, str] | None:
