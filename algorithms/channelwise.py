@@ -103,7 +103,8 @@ def competition(g: Float[Array, "batch groups"], y: Int[Array, " batch"], classe
 CWC = RuleInfo(
     name="cwc",
     title="channel-wise competition: in every layer, the loudest group of channels names the class",
-    equation="loss_l = -log softmax(g)_y;  g_j = mean over group j of h^2;  h_l = f(W_l h_{l-1} / rms(h_{l-1}) + b_l)",
+    equation="loss_l = -log softmax(g)_y;  g_j = mean over group j of h^2;  h_l = f(W_l h_{l-1} / rms(h_{l-1}) + b_l), "
+    "but the image enters as it is",
     citation="Papachristodoulou, Kyrkou, Timotheou & Theocharides (2024), Convolutional channel-wise competitive "
     "learning for the forward-forward algorithm, arXiv:2312.12668",
     transports="nothing backwards beyond a block; the label, to every layer's groups",

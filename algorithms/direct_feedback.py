@@ -145,7 +145,7 @@ DFA = RuleInfo(
     "output",
     deviations=(
         "hidden weights start from the common initialiser, not from zero, so that all rules share one start",
-        "B is Gaussian, not uniform",
+        "B is Gaussian, not uniform, and of one scale for all blocks, maps of features too",
         "inside a composite block the signal goes on by the block's exact derivative",
     ),
     passes="3 (one forward, one backward through single blocks)",
@@ -176,7 +176,7 @@ SDFA = replace(
     "feedforward training of deep neural networks, doi:10.3389/fnins.2021.629892 (arXiv:1909.01311)",
     transports="the sign of the output error, to each block at once, through a fixed random matrix",
     deviations=(
-        "B is Gaussian, not uniform; the optimiser is the run's own",
+        "B is Gaussian, not uniform, and of one scale for all blocks; the optimiser is the run's own",
         "inside a composite block the signal goes on by the block's exact derivative",
         "convolutions learn by the same rule; the paper also reports them frozen",
     ),
@@ -209,7 +209,7 @@ DRTP = replace(
     equation="delta_L = e;  delta_l = -(B_l y*) * f'(z_l);  dW_l = delta_l h_{l-1}^T;  y* one-hot;  B fixed, random",
     transports="the label, to each block at once, through a fixed random matrix; no error below the readout",
     deviations=(
-        "B is Gaussian, not uniform; the optimiser is the run's own",
+        "B is Gaussian, not uniform, and of one scale for all blocks; the optimiser is the run's own",
         "the sign of the signal is that of the target in e, the opposite of the paper's; B has no preferred sign",
         "inside a composite block the signal goes on by the block's exact derivative",
         "convolutions learn by the same rule; the paper also reports them frozen",

@@ -30,7 +30,7 @@ def es(pairs: int = 32, sigma: float = 0.02, shaping: str = "rank", centre: bool
     rescaling each parameter, as Adam does, would undo the coordinates.
 
     Args:
-        pairs: n, antithetic pairs per step; 2n forward passes per sample and step.
+        pairs: n, antithetic pairs per step; 2n forward passes per sample and step, one more to centre.
         sigma: standard deviation of the perturbation of every parameter.
         shaping: "rank" or "none".
         centre: whether noise is centred, in every plain block that has a bias; without it, C = I.

@@ -62,8 +62,8 @@ def sent_through(loss: str, feedback: Callable[[PRNGKeyArray, Params, RuleState]
 def second_draw(key: PRNGKeyArray, net: Net, params: Params) -> Params:
     """Random weights for every way back, drawn like a second set of initial forward weights.
 
-    Where the forward weights begin at zero, as at the end of some residual branches, zero feedback would cut the path
-    for ever: there N(0, 1 / fan-in).
+    Where forward weights begin at zero, as some initialise the end of a residual branch, zero feedback would cut the
+    path for ever: there N(0, 1 / fan-in).
     """
     drawn = feedback_weights(net, net.init(key))
     leaves, form = jax.tree.flatten(drawn)
@@ -189,7 +189,8 @@ USF = RuleInfo(
     requires="any network",
     deviations=(
         "no batch normalisation and no batch manhattan update (both are the paper's remedies for badly scaled errors); "
-        "s is the standard deviation of the initial weights, as in Moskovitz et al. (2018)",
+        "s is the root mean square of a second draw of the initial weights, where Moskovitz et al. (2018) match the "
+        "norm of the weights themselves",
         "the sign of an exact zero is +1",
         "biases and the scales of normalisation keep their exact derivatives",
     ),

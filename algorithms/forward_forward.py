@@ -238,7 +238,8 @@ FF = RuleInfo(
     requires="dense blocks and an input with at least as many entries as classes",
     deviations=(
         "all layers learn at once, from the common initialiser, with the run's optimiser",
-        "no peer normalisation of mean activities, which the original uses to keep units from falling silent",
+        "no peer normalisation of mean activities, which the original uses to keep units from falling silent, and no "
+        "leak in their derivative: the metric `silent` says how many are",
         "the softmax readout sees the top hidden layer alone, not all layers but the first: the network is a chain",
         "a prediction counts the goodness of the first hidden layer too, since it may be the only one "
         "(evaluation=upper leaves it out, as the original does)",
@@ -258,9 +259,9 @@ FFBP = replace(
     name="ffbp",
     title="control: backpropagation of forward-forward's own losses through all hidden layers",
     equation="dW_k = sum over l >= k of d loss_l / d W_k;  loss_l and h_l as in ff",
-    citation="the control for locality in Hinton (2022), The forward-forward algorithm, arXiv:2212.13345",
+    citation="none: a control of this lab for Hinton (2022), The forward-forward algorithm, arXiv:2212.13345",
     transports="the error of every layer's loss, through the transpose of the forward weights",
-    deviations=("no paper of its own; everything but the gradient's reach is as in `ff`",),
+    deviations=("everything but the gradient's reach is as in `ff`",),
     passes="7 (positive, negative and neutral forward passes, a backward pass for the first two); one pass per class "
     "to predict",
 )

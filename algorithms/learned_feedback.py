@@ -4,7 +4,7 @@ Feedback alignment leaves B alone and lets W come to it. These rules move B towa
 that arrives is nearly backpropagation's, though no synapse is told the strength of another:
 
     kp      Kolen-Pollack. B gets the very step that W gets, and both lose the same small fraction of themselves at
-            every step. What they share accumulates, what they began with is forgotten: `W - B` shrinks geometrically.
+            every step. What they share accumulates, what they began with is forgotten: `W - Bᵀ` shrinks geometrically.
     wm      weight mirror. In a phase of its own, noise is sent forward through W; since `E[ξ (W ξ)ᵀ] = Wᵀ` for white
             noise, a Hebbian product of what goes in and what comes out draws W on B.
     pfa     product feedback alignment. As kp, but the way back has two stages, `B = R Q`, with Q fixed and random and R

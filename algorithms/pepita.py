@@ -20,8 +20,9 @@ Were the passes given masks of their own, the masks would differ by far more tha
 What is known to matter: F must be small beside what an initialiser would draw (the paper takes a twentieth of He's), so
 that the second pass stays near the first; and depth, since a change of the input says less and less about the blocks
 far above it. Several outer products of the two passes' activities are in use, and each has its own name here. With the
-activities of the first pass on both sides of the weight ("clean") the direction is the paper's ("modulated") to first
-order in F; with each pass's own ("hebbian") it has one more term, `h_l (h_{l-1} - h'_{l-1})ᵀ`, of the same order.
+activities of the first pass on both sides of the weight ("clean") the direction of a hidden block is the paper's
+("modulated") to first order in F, where that of the readout differs; with each pass's own ("hebbian") it has one more
+term, `h_l (h_{l-1} - h'_{l-1})ᵀ`, of the same order.
 """
 
 from __future__ import annotations

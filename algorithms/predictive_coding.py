@@ -99,7 +99,8 @@ def relaxed_passes(steps: int) -> str:
 PC = RuleInfo(
     name="pc",
     title="predictive coding: relax the states between input and label, then learn the errors that remain",
-    equation="E = 1/2 sum_l |h_l - f(W_l h_{l-1})|^2;  h_l <- h_l - rate dE/dh_l;  dW_l = -(f'(z_l) * e_l) h_{l-1}^T",
+    equation="E = 1/2 sum_{l<L} |e_l|^2 + precision/2 |e_L|^2,  e_l = h_l - f(W_l h_{l-1});  "
+    "h_l <- h_l - rate dE/dh_l;  dW_l = -(f'(z_l) * e_l) h_{l-1}^T / precision;  dW_L = -e_L h_{L-1}^T",
     citation="Whittington & Bogacz (2017), An approximation of the error backpropagation algorithm in a predictive "
     "coding network with local Hebbian synaptic plasticity, doi:10.1162/NECO_a_00949",
     transports="the error of a block, to the states below it, through the transpose of its weights; at every step",
@@ -196,7 +197,7 @@ def epc(steps: int = 20, rate: float = 0.03, momentum: float = 0.7, precision: f
     Args:
         steps: steps of the errors per batch; one is enough for every block to hear.
         rate: step of an error, per sample. Stable below `2 (1 + momentum)` over the largest curvature of E, which is
-            the largest eigenvalue of `1 + precision (∂u_L/∂e)(∂u_L/∂e)ᵀ`.
+            for a chain that is linear in its errors the largest eigenvalue of `1 + precision (∂u_L/∂e)(∂u_L/∂e)ᵀ`.
         momentum: of the errors, from rest for every batch; in [0, 1).
         precision: weight of the output error in E; the direction is divided by it.
 
@@ -244,7 +245,8 @@ def epc(steps: int = 20, rate: float = 0.03, momentum: float = 0.7, precision: f
 EPC = RuleInfo(
     name="epc",
     title="predictive coding by error optimisation: its resting point, reached through the whole chain",
-    equation="h_l = f(W_l h_{l-1}) + e_l;  e_l <- e_l - rate dE/de_l;  dW_l = -(f'(z_l) * e_l) h_{l-1}^T",
+    equation="h_l = f(W_l h_{l-1}) + e_l;  E = 1/2 sum_{l<L} |e_l|^2 + precision/2 |e_L|^2;  "
+    "e_l <- e_l - rate dE/de_l;  dW_l = -(f'(z_l) * e_l) h_{l-1}^T / precision;  dW_L = -e_L h_{L-1}^T",
     citation="Goemaere, Oliviers, Bogacz & Demeester (2025), Error optimization: overcoming exponential signal decay "
     "in deep predictive coding networks, arXiv:2505.20137",
     transports="the output error, through the transpose of every weight above, at every step: as in backpropagation",

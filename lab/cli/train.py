@@ -136,24 +136,6 @@ def recipe_note(request: Any) -> str:
     return ""
 
 
-def say_unsettled(folder, tolerance: float | None) -> None:
-    """Say on stderr which phases had not come to rest at the end, in the seed that was furthest from it."""
-    from algorithms.equilibrium import NUDGED_TOLERANCE
-    from lab.summary import last_values
-
-    for metric, phases, most in (
-        ("residual", "phases", tolerance),
-        ("nudged_residual", "second phases", NUDGED_TOLERANCE),
-    ):
-        found = [value for value in last_values(folder, metric).values() if value is not None]
-        if most is not None and found and max(found) > most:
-            click.echo(
-                f"The {phases} did not come to rest: {metric} {max(found):.2g} at the end, above {most:g}. "
-                "Directions are those of an unfinished relaxation; give the rule more steps.",
-                err=True,
-            )
-
-
 def print_summary(answer: dict, stored: bool) -> None:
     """What `lab train` says at its end; the last line is the run's folder."""
     n = len(answer["seeds"])
