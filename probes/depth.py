@@ -81,6 +81,6 @@ def depth_utility(
     if gain >= margin:
         return None
     return (
-        f"accuracy is {100 * gain:+.1f} points beside {beside} (asked for: {100 * margin:+.1f}): training the depth "
-        "brought little or nothing"
+        f"accuracy is {100 * accuracy:.1f} % beside {100 * frozen:.1f} % of {beside} (asked for: {100 * margin:+.1f} "
+        "points): training the depth brought little or nothing"
     )

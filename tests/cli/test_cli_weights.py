@@ -137,7 +137,7 @@ def test_each_violation_is_one_line_at_the_end_of_training(sick):
     assert "from dense1 to dense2, more than 50" in lines[0]
     assert "has norm 0, below 1e-07" in lines[1]
     assert "(seed 0; 2 of 2 seeds)" in lines[1]
-    assert "beside a linear readout of its own untrained dense" in lines[2]
+    assert "% of a linear readout of its own untrained dense" in lines[2]
 
 
 def test_whoever_reads_the_run_is_told_again(sick, ask, answer):
@@ -159,7 +159,7 @@ def test_a_stored_twin_with_frozen_blocks_takes_the_place_of_the_readout(sick, a
     run = answer("train", *small[:-1], tmp_path / "store", "--rule", "frozen", "--optimizer", "adam(0.05)")
     assert run["warnings"] == []  # it is not meant to use its depth
     (said,) = answer("runs", "show", "fa", "--store", tmp_path / "store")["summary"]["warnings"]
-    assert f"beside the same network with frozen hidden blocks ({run['run']})" in said
+    assert f"% of the same network with frozen hidden blocks ({run['run']})" in said
 
 
 def made(name, accuracy, status="complete", **differing):

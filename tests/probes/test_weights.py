@@ -142,10 +142,10 @@ def test_a_network_that_answers_nearly_everything_right_has_a_sound_gradient():
 
 def test_depth_that_brings_nothing_is_warned_of():
     assert depth_utility(0.40, 0.349) is None
-    assert "-4.3 points" in depth_utility(0.306, 0.349)
-    assert "+1.0 points" in depth_utility(0.95, 0.94)
+    assert "30.6 % beside 34.9 % of" in depth_utility(0.306, 0.349)
+    assert "95.0 % beside 94.0 % of" in depth_utility(0.95, 0.94)
     assert depth_utility(0.95, 0.94, margin=0.005) is None
-    assert "beside a linear readout" in depth_utility(0.95, 0.94, "a linear readout")
+    assert "% of a linear readout" in depth_utility(0.95, 0.94, "a linear readout")
 
 
 def test_norms_that_training_takes_are_those_of_the_gradient_by_stimulus():
