@@ -105,7 +105,7 @@ def settles(s: Subject) -> str:
                     f"{limit.most:g}; give the rule more steps or, where the states run away, smaller ones"
                 )
             found[limit.metric] = max(value, found.get(limit.metric, 0.0))
-    return ", ".join(f"{metric} {value:.2g}" for metric, value in found.items()) or "no phase settles, as it says"
+    return ", ".join(f"{metric} {value:.2g}" for metric, value in found.items()) or "it has no phase that settles"
 
 
 def starts_like_bp(s: Subject) -> str:
