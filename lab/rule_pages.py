@@ -276,6 +276,10 @@ validation split, more where the best lies at the edge, of 5 epochs each; rules 
 forward pass; a backward pass counts as two.
 """
 
-NETWORK_HEAD = """
+NETWORK_HEAD = f"""
 ## Which rule runs on which network
+
+Tried on small ones, with the nonlinearity that the rule needs: {
+    ", ".join(f"`{text.replace(',act={act}', '')}`" for text in NETWORKS.values())
+}.
 """
