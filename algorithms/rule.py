@@ -209,8 +209,9 @@ def stateless(check: Callable[[Net], None]) -> Callable[[PRNGKeyArray, Net, Para
     """`init` of a rule that remembers nothing; `check` refuses networks that it is not defined for."""
 
     def init(key, net, params, example):
+        del key, params, example
         check(net)
-        return no_state(key, net, params, example)
+        return {}
 
     return init
 

@@ -451,10 +451,11 @@ def test_heads_of_local_losses_begin_at_variance_one_over_units():
     for name, units in (("dense1", 300), ("dense2", 200)):
         W = np.asarray(heads[name]["kernel"], np.float64)
         # Six and four thousand entries: standard errors of .9 % and 1.1 %; five of them.
-        assert W.shape == (units, 20)
+        assert W.shape == (20, units)
         assert W.std() == pytest.approx(units**-0.5, rel=5 / (2 * W.size) ** 0.5)
         assert not heads[name]["bias"].any()
-    pair = np.corrcoef(heads["dense1"]["kernel"].ravel()[:4000], heads["dense2"]["kernel"].ravel())[0, 1]
+    first, second = (heads[name]["kernel"].T.ravel()[:4000] for name in ("dense1", "dense2"))
+    pair = np.corrcoef(first, second)[0, 1]
     assert abs(pair) < 5 / 4000**0.5
 
 
