@@ -116,7 +116,8 @@ def frozen_twin(folder: RunFolder, store: Store) -> tuple[float, str] | None:
     """Accuracy and id of the best run of `frozen` with the same network, data and budget."""
     found = []
     for other in store.list():
-        if other.id.startswith("frozen-") and other.id != folder.id and other.status == "complete":
+        ours = other.id.startswith("frozen-") and not other.spec.sources  # a user's file may be called so
+        if ours and other.id != folder.id and other.status == "complete":
             try:
                 if all(getattr(other.spec, field) == getattr(folder.spec, field) for field in ALIKE):
                     found.append((_last_accuracy(other.read_table("metrics")), other.id))

@@ -164,7 +164,7 @@ def test_a_stored_twin_with_frozen_blocks_takes_the_place_of_the_readout(sick, a
 
 def made(name, accuracy, status="complete", **differing):
     """A stand-in for a stored run: its last validation accuracy, and what else than in the others was asked."""
-    asked = {**dict.fromkeys(ALIKE, 1), **differing}
+    asked = {**dict.fromkeys(ALIKE, 1), "sources": (), **differing}
     table = pd.DataFrame({"metric": "validation_accuracy", "step": [0, 5], "value": [0.9, accuracy]})
     return SimpleNamespace(id=name, status=status, spec=SimpleNamespace(**asked), read_table=lambda _: table)
 
@@ -172,6 +172,7 @@ def made(name, accuracy, status="complete", **differing):
 def test_the_twin_is_the_best_finished_run_of_frozen_that_was_asked_for_alike():
     others = [made("fa-1", 0.9), made("frozen-1", 0.5), made("frozen-2", 0.6), made("frozen-3", 0.7, status="damaged")]
     others += [made(f"frozen-{field}", 0.8, **{field: 2}) for field in ALIKE]
+    others += [made("frozen-mine", 0.8, sources=(("rule", "beef"),))]  # a user's own file frozen.py
     assert frozen_twin(made("bp-1", 0.95), SimpleNamespace(list=lambda: others)) == (0.6, "frozen-2")
     assert frozen_twin(made("bp-1", 0.95), SimpleNamespace(list=lambda: others[:1])) is None
 
