@@ -14,7 +14,7 @@ from algorithms import RULES, Rule, RuleError, RuleInfo
 from lab.callstring import bind, build, canonical, has_brackets, parse, require_numbers
 from lab.datasets.dataset import Dataset, Split, split
 from lab.datasets.sources import load
-from lab.errors import UsageError
+from lab.errors import NotFound, UsageError
 from lab.networks import ARCHITECTURES, Network
 from lab.optimizers import OPTIMIZERS, rates_of, with_rate
 from lab.recipes import Recipe, find_recipe
@@ -192,8 +192,12 @@ def make_rule(text: str) -> tuple[Rule, str, dict[str, tuple[str, bytes]]]:
     Returns:
         The rule, its canonical call string, and the user's source if there is one.
     """
+    name = text.partition("(")[0]
+    if "/" in name and ".py" not in name:
+        there = f"; did you mean {name}.py" if Path(f"{name}.py").is_file() else ""
+        raise NotFound(f"--rule: there is no rule file {name}: a user's rule is a Python file, ending in .py{there}")
     try:
-        if ".py" not in text.partition("(")[0]:
+        if ".py" not in name:
             rule, call = build(text, RULES, "--rule", "`lab rules` lists them; your own is --rule ./my_rule.py.")
             return rule, call, {}
         call = parse(text, "--rule")

@@ -124,6 +124,10 @@ def test_a_file_that_is_not_there_or_takes_other_settings(here, refuse):
     assert "has no 'scal'. Did you mean 'scale'?" in message
 
 
+def test_a_file_without_its_ending_is_no_unknown_name(here, refuse, tiny):
+    assert "did you mean ./my_rule.py" in refuse(4, "train", *tiny, "--rule", "./my_rule(scale=2)", "--dry-run")
+
+
 def test_a_word_for_a_number_is_the_users_mistake_and_not_the_files(here, refuse, tiny):
     for word in ("nan", "abc"):
         said = refuse(2, "train", *tiny, "--rule", f"./my_rule.py(scale={word})", "--dry-run")
